@@ -1,0 +1,1 @@
+//! Bytes from outside, every one of them distrusted: safetensors, configs, tokenizers.
