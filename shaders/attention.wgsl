@@ -1,0 +1,148 @@
+// Fused scaled dot-product attention: z = softmax(q kᵀ · scale + bias) v for each head and each sequence of a ragged
+// batch, with online normalisation, so that no matrix of scores is stored.
+// A workgroup is one tile of queries of one sequence and one head; an invocation is one query. Keys come 8 at a time,
+// in order from the sequence's first, whatever else is in the batch.
+
+struct Params {
+    heads: u32,
+    head_size: u32,
+    quads: u32,   // groups of 4 in a head, the last perhaps partial
+    stride: u32,  // elements in a row of q, k and v
+    first_q: u32, // column at which head 0 begins
+    first_k: u32,
+    first_v: u32,
+    tiles: u32,
+    reach: u32,   // the bias covers distances below this
+    scale: f32,   // 1/√head_size as a rule
+}
+
+override QUERIES: u32 = 32u; // invocations, and queries a tile
+override QUADS: u32 = 8u;    // room in workgroup memory for this many groups of 4
+override HAS_BIAS: bool = false;
+
+const MASKED = -1e30;
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>; // sequence's first row, its length, first query, 0
+// bindings 2 to 4: q, k and v, by a heads part
+@group(0) @binding(5) var<storage, read> bias: array<f32>; // [heads, 2·reach - 1], by key - query + reach - 1
+@group(0) @binding(6) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]
+
+// the weighted sum of the values so far, [quad][query]
+var<workgroup> sums: array<vec4<f32>, QUADS * QUERIES>;
+
+// One more chain of fma along the head.
+fn along(score: f32, q: vec4<f32>, k: vec4<f32>) -> f32 {
+    return fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, score))));
+}
+
+fn scaled(score: f32, key: u32, length: u32, bias_row: u32) -> f32 {
+    var s = score * params.scale;
+    if (HAS_BIAS) {
+        s += bias[bias_row + min(key, length - 1u)];
+    }
+    return select(MASKED, s, key < length);
+}
+
+@compute @workgroup_size(QUERIES)
+fn attention(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(num_workgroups) groups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let index = group.x + group.y * groups.x;
+    let head = index % params.heads;
+    if (index / params.heads >= params.tiles) {
+        return;
+    }
+    let tile = tiles[index / params.heads];
+    let first = tile.x;
+    let length = tile.y;
+    let query = min(tile.z + lane, length - 1u);
+    let column = head * params.head_size;
+    let q_at = (first + query) * params.stride + params.first_q + column;
+    let k_at = first * params.stride + params.first_k + column;
+    let v_at = first * params.stride + params.first_v + column;
+    // bias[bias_row + key] is the entry for key - query
+    let bias_row = head * (2u * params.reach - 1u) + params.reach - 1u - query;
+
+    for (var d = 0u; d < params.quads; d++) {
+        sums[d * QUERIES + lane] = vec4<f32>();
+    }
+    var largest = MASKED;
+    var total = 0.0;
+    for (var key = 0u; key < length; key += 8u) {
+        let row0 = key * params.stride;
+        let row1 = min(key + 1u, length - 1u) * params.stride;
+        let row2 = min(key + 2u, length - 1u) * params.stride;
+        let row3 = min(key + 3u, length - 1u) * params.stride;
+        let row4 = min(key + 4u, length - 1u) * params.stride;
+        let row5 = min(key + 5u, length - 1u) * params.stride;
+        let row6 = min(key + 6u, length - 1u) * params.stride;
+        let row7 = min(key + 7u, length - 1u) * params.stride;
+        var s0 = 0.0;
+        var s1 = 0.0;
+        var s2 = 0.0;
+        var s3 = 0.0;
+        var s4 = 0.0;
+        var s5 = 0.0;
+        var s6 = 0.0;
+        var s7 = 0.0;
+        for (var d = 0u; d < params.quads; d++) {
+            let q = q4(q_at, d);
+            s0 = along(s0, q, k4(k_at + row0, d));
+            s1 = along(s1, q, k4(k_at + row1, d));
+            s2 = along(s2, q, k4(k_at + row2, d));
+            s3 = along(s3, q, k4(k_at + row3, d));
+            s4 = along(s4, q, k4(k_at + row4, d));
+            s5 = along(s5, q, k4(k_at + row5, d));
+            s6 = along(s6, q, k4(k_at + row6, d));
+            s7 = along(s7, q, k4(k_at + row7, d));
+        }
+        s0 = scaled(s0, key, length, bias_row);
+        s1 = scaled(s1, key + 1u, length, bias_row);
+        s2 = scaled(s2, key + 2u, length, bias_row);
+        s3 = scaled(s3, key + 3u, length, bias_row);
+        s4 = scaled(s4, key + 4u, length, bias_row);
+        s5 = scaled(s5, key + 5u, length, bias_row);
+        s6 = scaled(s6, key + 6u, length, bias_row);
+        s7 = scaled(s7, key + 7u, length, bias_row);
+        let highest = max(max(max(s0, s1), max(s2, s3)), max(max(s4, s5), max(s6, s7)));
+        let top = max(largest, highest);
+        let shrink = exp(largest - top);
+        largest = top;
+        let p0 = exp(s0 - top);
+        let p1 = exp(s1 - top);
+        let p2 = exp(s2 - top);
+        let p3 = exp(s3 - top);
+        let p4 = exp(s4 - top);
+        let p5 = exp(s5 - top);
+        let p6 = exp(s6 - top);
+        let p7 = exp(s7 - top);
+        total = fma(total, shrink, ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)));
+        for (var d = 0u; d < params.quads; d++) {
+            var sum = sums[d * QUERIES + lane] * shrink;
+            sum = fma(vec4<f32>(p0), v4(v_at + row0, d), sum);
+            sum = fma(vec4<f32>(p1), v4(v_at + row1, d), sum);
+            sum = fma(vec4<f32>(p2), v4(v_at + row2, d), sum);
+            sum = fma(vec4<f32>(p3), v4(v_at + row3, d), sum);
+            sum = fma(vec4<f32>(p4), v4(v_at + row4, d), sum);
+            sum = fma(vec4<f32>(p5), v4(v_at + row5, d), sum);
+            sum = fma(vec4<f32>(p6), v4(v_at + row6, d), sum);
+            sum = fma(vec4<f32>(p7), v4(v_at + row7, d), sum);
+            sums[d * QUERIES + lane] = sum;
+        }
+    }
+
+    if (tile.z + lane < length) {
+        let at = (first + query) * params.heads * params.head_size + column;
+        for (var d = 0u; d < params.quads; d++) {
+            let value = sums[d * QUERIES + lane] / total;
+            for (var i = 0u; i < 4u; i++) {
+                if (d * 4u + i < params.head_size) {
+                    z[at + d * 4u + i] = value[i];
+                }
+            }
+        }
+    }
+}

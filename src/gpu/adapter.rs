@@ -1,0 +1,110 @@
+//! Finding an adapter and opening a device on it.
+
+use crate::error::{Error, Result};
+
+/// Which adapter to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AdapterChoice {
+    /// `WGPU_ADAPTER_NAME` where it is set, else the fastest kind: discrete, integrated, other, software.
+    #[default]
+    Best,
+    /// By its place in the list of [`adapters`].
+    Index(usize),
+    /// The first whose name contains this, whatever the case.
+    Name(String),
+}
+
+impl std::str::FromStr for AdapterChoice {
+    type Err = std::convert::Infallible;
+
+    /// A number is an index, anything else a name.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(text.parse().map_or_else(|_| AdapterChoice::Name(text.into()), AdapterChoice::Index))
+    }
+}
+
+/// How to find and open the GPU.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Which adapter.
+    pub adapter: AdapterChoice,
+    /// Which backends to look at; `None` means `WGPU_BACKEND` where it is set, else all of them.
+    pub backends: Option<wgpu::Backends>,
+}
+
+fn instance(backends: Option<wgpu::Backends>) -> wgpu::Instance {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    if let Some(backends) = backends {
+        descriptor.backends = backends;
+    }
+    wgpu::Instance::new(descriptor)
+}
+
+/// All adapters of the chosen backends (`None`: `WGPU_BACKEND` where set, else all), the order of `--adapter N`.
+pub async fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
+    instance(backends).enumerate_adapters(backends.unwrap_or(wgpu::Backends::all())).await
+}
+
+/// The adapter that the options choose.
+pub(super) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
+    let mut found = adapters(options.backends).await;
+    if found.is_empty() {
+        return Err(Error::NoAdapter(
+            "none was found; install a Vulkan driver (on Debian and Ubuntu, mesa-vulkan-drivers has a software one)"
+                .into(),
+        ));
+    }
+    let wanted = match &options.adapter {
+        AdapterChoice::Best => match std::env::var("WGPU_ADAPTER_NAME") {
+            Ok(name) if !name.is_empty() => AdapterChoice::Name(name),
+            _ => AdapterChoice::Best,
+        },
+        other => other.clone(),
+    };
+    let place = match &wanted {
+        AdapterChoice::Index(n) => (*n < found.len()).then_some(*n),
+        AdapterChoice::Name(name) => {
+            let name = name.to_lowercase();
+            found.iter().position(|a| a.get_info().name.to_lowercase().contains(&name))
+        }
+        AdapterChoice::Best => (0..found.len()).min_by_key(|&i| rank(&found[i].get_info())),
+    };
+    match place {
+        Some(i) => Ok(found.swap_remove(i)),
+        None => {
+            let names: Vec<_> = found.iter().enumerate().map(|(i, a)| format!("{i}: {}", a.get_info().name)).collect();
+            Err(Error::NoAdapter(format!("{wanted:?} is not among {}", names.join(", "))))
+        }
+    }
+}
+
+/// Lower is better: the kind of device first, then native backends before OpenGL.
+fn rank(info: &wgpu::AdapterInfo) -> (u8, u8) {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::VirtualGpu => 1,
+        wgpu::DeviceType::IntegratedGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    (kind, u8::from(info.backend == wgpu::Backend::Gl))
+}
+
+/// Opens a device of our own.
+pub(super) async fn open(
+    adapter: &wgpu::Adapter,
+    required_features: wgpu::Features,
+    required_limits: wgpu::Limits,
+) -> Result<(wgpu::Device, wgpu::Queue)> {
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("thalweg"),
+        required_features,
+        required_limits,
+        memory_hints: wgpu::MemoryHints::Performance,
+        ..Default::default()
+    };
+    adapter
+        .request_device(&descriptor)
+        .await
+        .map_err(|e| Error::Unsuitable { adapter: adapter.get_info().name, what: e.to_string() })
+}

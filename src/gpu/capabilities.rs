@@ -1,0 +1,170 @@
+//! What a device can do, asked once: kernels choose their variants from this and from nothing else.
+
+use crate::error::{Error, Result};
+
+/// What the device can do, and what kind of machine it is.
+#[derive(Clone, Debug)]
+pub struct Capabilities {
+    /// `f16` in shaders (`SHADER_F16`).
+    pub f16: bool,
+    /// Subgroup operations, with the smallest and largest subgroup that may happen.
+    pub subgroups: Option<SubgroupSizes>,
+    /// Cooperative matrix shapes; empty where there are none.
+    pub cooperative_matrices: Vec<wgpu::wgt::CooperativeMatrixProperties>,
+    /// Timestamps around compute passes (`TIMESTAMP_QUERY`).
+    pub timestamps: bool,
+    /// The device's limits, not the adapter's.
+    pub limits: wgpu::Limits,
+    /// What the kernels' defaults are chosen for.
+    pub class: AdapterClass,
+}
+
+/// The range of subgroup sizes, in invocations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubgroupSizes {
+    /// Smallest.
+    pub min: u32,
+    /// Largest.
+    pub max: u32,
+}
+
+/// The kinds of machine between which good defaults differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdapterClass {
+    /// A software driver: workgroup memory and barriers cost, uniform loads are cheap.
+    Cpu,
+    /// A GPU that shares the host's memory.
+    Integrated,
+    /// A GPU with its own memory, or one of an unknown kind.
+    Discrete,
+}
+
+impl AdapterClass {
+    /// A deliberately low guess of sustained f32 arithmetic in FLOP/s, for the estimate that splits submissions.
+    pub(crate) fn flops(self) -> f64 {
+        match self {
+            AdapterClass::Cpu => 20e9,
+            AdapterClass::Integrated => 300e9,
+            AdapterClass::Discrete => 2e12,
+        }
+    }
+}
+
+/// Features that some variant uses.
+pub(super) fn useful_features(adapter: &wgpu::Adapter) -> wgpu::Features {
+    use wgpu::Features as F;
+    adapter.features() & (F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY)
+}
+
+/// WebGPU's defaults, raised where more helps: binding and buffer sizes, workgroup memory and invocations.
+pub(super) fn useful_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
+    let has = adapter.limits();
+    wgpu::Limits {
+        max_buffer_size: has.max_buffer_size,
+        max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
+        max_compute_workgroup_storage_size: has.max_compute_workgroup_storage_size,
+        max_compute_invocations_per_workgroup: has.max_compute_invocations_per_workgroup,
+        max_compute_workgroup_size_x: has.max_compute_workgroup_size_x,
+        max_storage_buffers_per_shader_stage: has.max_storage_buffers_per_shader_stage,
+        ..wgpu::Limits::defaults()
+    }
+    // An adapter below a default (some GL drivers) gets what it has; `Capabilities::of` says what is too little.
+    .or_worse_values_from(&has)
+}
+
+impl Capabilities {
+    /// Of a device, which may have been opened with less than its adapter has.
+    pub(super) fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Result<Self> {
+        let info = adapter.get_info();
+        let features = device.features();
+        let limits = device.limits();
+        check_limits(&info.name, &limits)?;
+        let subgroups = features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some(SubgroupSizes { min: info.subgroup_min_size, max: info.subgroup_max_size });
+        let cooperative_matrices = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+            adapter.cooperative_matrix_properties()
+        } else {
+            Vec::new()
+        };
+        Ok(Capabilities {
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroups,
+            cooperative_matrices,
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            class: match info.device_type {
+                wgpu::DeviceType::Cpu => AdapterClass::Cpu,
+                wgpu::DeviceType::IntegratedGpu => AdapterClass::Integrated,
+                _ => AdapterClass::Discrete,
+            },
+            limits,
+        })
+    }
+
+    /// Whether a variant that needs these features can be compiled.
+    pub(crate) fn offers(&self, needs: wgpu::Features) -> bool {
+        let mut has = wgpu::Features::empty();
+        has.set(wgpu::Features::SHADER_F16, self.f16);
+        has.set(wgpu::Features::SUBGROUP, self.subgroups.is_some());
+        has.set(wgpu::Features::TIMESTAMP_QUERY, self.timestamps);
+        has.contains(needs)
+    }
+
+    /// One line for logs and `thalweg devices`.
+    pub fn summary(&self) -> String {
+        let subgroups = match self.subgroups {
+            Some(s) if s.min == s.max => format!("subgroups of {}", s.min),
+            Some(s) => format!("subgroups of {} to {}", s.min, s.max),
+            None => "no subgroups".into(),
+        };
+        format!(
+            "{:?}, {}, {subgroups}, {} cooperative matrix shapes, {}, bindings up to {} MiB, {} KiB of workgroup memory",
+            self.class,
+            if self.f16 { "f16" } else { "no f16" },
+            self.cooperative_matrices.len(),
+            if self.timestamps { "timestamps" } else { "no timestamps" },
+            self.limits.max_storage_buffer_binding_size >> 20,
+            self.limits.max_compute_workgroup_storage_size >> 10,
+        )
+    }
+}
+
+/// Every kernel has a variant for WebGPU's default limits; below them nothing is promised.
+fn check_limits(adapter: &str, limits: &wgpu::Limits) -> Result<()> {
+    let need = wgpu::Limits::defaults();
+    let checks: [(&str, u64, u64); 6] = [
+        (
+            "max_storage_buffers_per_shader_stage",
+            limits.max_storage_buffers_per_shader_stage.into(),
+            need.max_storage_buffers_per_shader_stage.into(),
+        ),
+        (
+            "max_compute_workgroup_storage_size",
+            limits.max_compute_workgroup_storage_size.into(),
+            need.max_compute_workgroup_storage_size.into(),
+        ),
+        (
+            "max_compute_invocations_per_workgroup",
+            limits.max_compute_invocations_per_workgroup.into(),
+            need.max_compute_invocations_per_workgroup.into(),
+        ),
+        (
+            "max_compute_workgroups_per_dimension",
+            limits.max_compute_workgroups_per_dimension.into(),
+            need.max_compute_workgroups_per_dimension.into(),
+        ),
+        (
+            "max_storage_buffer_binding_size",
+            limits.max_storage_buffer_binding_size,
+            need.max_storage_buffer_binding_size,
+        ),
+        ("max_buffer_size", limits.max_buffer_size, need.max_buffer_size),
+    ];
+    match checks.iter().find(|(_, has, need)| has < need) {
+        Some((name, has, need)) => Err(Error::Unsuitable {
+            adapter: adapter.into(),
+            what: format!("its {name} is {has}, and {need} is the least that the kernels run with"),
+        }),
+        None => Ok(()),
+    }
+}

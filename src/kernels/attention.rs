@@ -1,0 +1,143 @@
+//! Host half of `shaders/attention.wgsl`: fused multi-head attention over a ragged batch.
+
+use super::{Kernel, Load, ParamType::F32, ParamType::U32, Variant, read, write};
+use crate::schedule::{Dim, Dispatch, Extent, Grid, Input, Slot, Word, Work};
+
+/// Inventory entry: the one kernel of a block that moves information between tokens.
+pub const KERNEL: Kernel = Kernel {
+    name: "attention",
+    token_local: false,
+    variants,
+    params: &[
+        ("heads", U32),
+        ("head_size", U32),
+        ("quads", U32),
+        ("stride", U32),
+        ("first_q", U32),
+        ("first_k", U32),
+        ("first_v", U32),
+        ("tiles", U32),
+        ("reach", U32),
+        ("scale", F32),
+    ],
+};
+
+/// Largest head that the kernel takes.
+pub const MAX_HEAD_SIZE: usize = 256;
+
+/// A table of biases by relative position, f32 [heads, 2·reach - 1], at `key - query + reach - 1`.
+#[derive(Clone, Copy, Debug)]
+pub struct RelativeBias {
+    /// The table.
+    pub table: Slot,
+    /// It covers distances below this.
+    pub reach: usize,
+}
+
+/// Where queries, keys and values lie: columns of one buffer, f32 [tokens, stride].
+#[derive(Clone, Copy, Debug)]
+pub struct Heads {
+    /// The buffer.
+    pub buffer: Slot,
+    /// Elements in a row.
+    pub stride: usize,
+    /// Column at which the queries' first head begins.
+    pub first_q: usize,
+    /// The same of the keys.
+    pub first_k: usize,
+    /// The same of the values.
+    pub first_v: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Elements in a head.
+    pub head_size: usize,
+    /// Scores are multiplied by this.
+    pub scale: f32,
+}
+
+/// Attention of one block.
+#[derive(Clone, Copy, Debug)]
+pub struct Attention {
+    /// Queries, keys and values.
+    pub heads: Heads,
+    /// Added to the scores.
+    pub bias: Option<RelativeBias>,
+    /// f32 [tokens, heads, head_size].
+    pub z: Slot,
+}
+
+/// Queries in a tile for a head size: as many as leave the sums within 16 KiB of workgroup memory.
+pub fn tile(head_size: usize) -> u32 {
+    if head_size <= 128 { 32 } else { 16 }
+}
+
+/// Room for a head in workgroup memory, in groups of 4: few sizes, so that there are few variants.
+fn quads(head_size: usize) -> u32 {
+    match head_size {
+        0..=32 => 8,
+        33..=64 => 16,
+        65..=128 => 32,
+        _ => 64,
+    }
+}
+
+fn variant(head_size: usize, load: Load, bias: bool) -> Variant {
+    let room = quads(head_size);
+    let size = format!("{}", room * 4);
+    Variant {
+        parts: vec![match load {
+            Load::Vec4 => "heads_vec4",
+            Load::Scalar => "heads_scalar",
+        }],
+        constants: vec![("QUERIES", tile(head_size)), ("QUADS", room), ("HAS_BIAS", bias.into())],
+        bindings: vec![read("tiles"), read("q"), read("k"), read("v"), read("bias"), write("z")],
+        ..Variant::new("attention", &[&size, load.tag(), if bias { "bias" } else { "" }])
+    }
+}
+
+fn variants() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for head_size in [32, 64, 128, 256] {
+        for load in Load::ALL {
+            all.extend([false, true].map(|bias| variant(head_size, load, bias)));
+        }
+    }
+    all
+}
+
+impl Attention {
+    /// The dispatch.
+    ///
+    /// # Panics
+    /// If the heads are larger than [`MAX_HEAD_SIZE`]; a model's spec is checked before.
+    pub fn dispatch(&self) -> Dispatch {
+        let h = &self.heads;
+        assert!(h.head_size <= MAX_HEAD_SIZE, "heads of {} elements", h.head_size);
+        let load = Load::choose(&[h.stride, h.first_q, h.first_k, h.first_v, h.head_size]);
+        Dispatch {
+            variant: variant(h.head_size, load, self.bias.is_some()),
+            params: vec![
+                Word::U32(h.heads as u32),
+                Word::U32(h.head_size as u32),
+                Word::U32(h.head_size.div_ceil(4) as u32),
+                Word::U32(h.stride as u32),
+                Word::U32(h.first_q as u32),
+                Word::U32(h.first_k as u32),
+                Word::U32(h.first_v as u32),
+                Word::Extent(Extent::new(1, Dim::Tiles)),
+                Word::U32(self.bias.map_or(1, |b| b.reach as u32)),
+                Word::F32(h.scale),
+            ],
+            bindings: vec![
+                Slot::Input(Input::Tiles),
+                h.buffer,
+                h.buffer,
+                h.buffer,
+                self.bias.map_or(h.buffer, |b| b.table),
+                self.z,
+            ],
+            grid: Grid::new(Extent::new(h.heads as u64, Dim::Tiles), 1),
+            work: Work { flops: 4.0 * (h.heads * h.head_size) as f64, dim: Dim::Pairs },
+        }
+    }
+}

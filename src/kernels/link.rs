@@ -1,0 +1,115 @@
+//! The linker: joins a variant's parts and its kernel into one WGSL text, and keeps a table of where lines came from.
+
+use std::fmt::Write as _;
+
+use super::Variant;
+
+/// Which compiler the text is for; they differ in the directives they accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// naga 30 knows subgroup operations without `enable subgroups;`, and rejects that directive.
+    Naga,
+    /// Dawn's tint demands it.
+    Tint,
+}
+
+/// A linked kernel.
+#[derive(Clone, Debug)]
+pub struct Linked {
+    /// The text to compile.
+    pub wgsl: String,
+    /// First line (from 1) of each file in the text, ascending.
+    lines: Vec<(usize, &'static str)>,
+}
+
+macro_rules! sources {
+    ($($stem:literal),* $(,)?) => {
+        /// Every shader file by its path in `shaders/`; a test compares the list with the folder.
+        pub const SOURCES: &[(&str, &str)] =
+            &[$(($stem, include_str!(concat!("../../shaders/", $stem, ".wgsl")))),*];
+    };
+}
+
+sources![
+    "attention",
+    "attention_scores",
+    "embed",
+    "l2_normalize",
+    "layer_norm",
+    "matmul",
+    "pool",
+    "residual_add",
+    "softmax",
+    "parts/heads_scalar",
+    "parts/heads_vec4",
+    "parts/matmul_register",
+    "parts/matmul_workgroup",
+    "parts/out_add",
+    "parts/out_store",
+    "parts/reduce_subgroup",
+    "parts/reduce_workgroup",
+    "parts/rows_scalar",
+    "parts/rows_vec4",
+    "parts/weight_bf16",
+    "parts/weight_f16",
+    "parts/weight_f32",
+];
+
+/// Links a variant.
+///
+/// # Panics
+/// If the variant names a file that is not in [`SOURCES`]: a bug that every test of the inventory finds.
+pub fn link(variant: &Variant, dialect: Dialect) -> Linked {
+    let mut linked = Linked { wgsl: String::new(), lines: Vec::new() };
+    if variant.needs.contains(wgpu::Features::SHADER_F16) {
+        linked.wgsl.push_str("enable f16;\n");
+    }
+    if variant.needs.contains(wgpu::Features::SUBGROUP) && dialect == Dialect::Tint {
+        linked.wgsl.push_str("enable subgroups;\n");
+    }
+    for part in &variant.parts {
+        linked.push(&format!("parts/{part}"));
+    }
+    linked.push(variant.kernel);
+    linked
+}
+
+impl Linked {
+    fn push(&mut self, stem: &str) {
+        let Some((stem, text)) = SOURCES.iter().find(|(name, _)| *name == stem) else {
+            panic!("no shader file {stem}.wgsl");
+        };
+        self.lines.push((self.wgsl.lines().count() + 1, stem));
+        self.wgsl.push_str(text);
+        if !text.ends_with('\n') {
+            self.wgsl.push('\n');
+        }
+    }
+
+    /// The file and its own line of a line (from 1) of the linked text.
+    pub fn locate(&self, line: usize) -> Option<(&'static str, usize)> {
+        self.lines.iter().rev().find(|(first, _)| *first <= line).map(|(first, stem)| (*stem, line - first + 1))
+    }
+
+    /// Rewrites `wgsl:LINE:` in a compiler's message to the real file and line.
+    pub fn name_lines(&self, message: &str) -> String {
+        let mut out = String::new();
+        let mut rest = message;
+        while let Some(at) = rest.find("wgsl:") {
+            let (before, after) = rest.split_at(at);
+            out.push_str(before);
+            let digits: String = after[5..].chars().take_while(char::is_ascii_digit).collect();
+            match digits.parse().ok().and_then(|line| self.locate(line)) {
+                Some((stem, line)) => {
+                    let _ = write!(out, "shaders/{stem}.wgsl:{line}");
+                    rest = &after[5 + digits.len()..];
+                }
+                None => {
+                    out.push_str("wgsl:");
+                    rest = &after[5..];
+                }
+            }
+        }
+        out + rest
+    }
+}

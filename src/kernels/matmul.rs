@@ -1,0 +1,206 @@
+//! Host half of `shaders/matmul.wgsl`: the product with a stored weight, with bias, activation and the addition into
+//! the residual stream in its epilogue.
+
+use super::{Kernel, Load, ParamType::U32, Variant, WeightType, padded, read, write};
+use crate::gpu::{AdapterClass, Capabilities};
+use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
+
+/// Inventory entry.
+pub const KERNEL: Kernel = Kernel {
+    name: "matmul",
+    token_local: true,
+    variants,
+    params: &[
+        ("rows", U32),
+        ("columns", U32),
+        ("depth", U32),
+        ("depth4", U32),
+        ("out_columns", U32),
+        ("out_first", U32),
+    ],
+};
+
+/// How the product is tiled. All forms sum in the same order and agree bit for bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// 8 × 32 outputs a workgroup, in registers: for drivers that run on the CPU.
+    Register,
+    /// 64 × 64 outputs a workgroup, through workgroup memory: for GPUs.
+    Workgroup,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Form; 2] = [Form::Register, Form::Workgroup];
+
+    /// The default of an adapter.
+    pub fn choose(capabilities: &Capabilities) -> Self {
+        match capabilities.class {
+            AdapterClass::Cpu => Form::Register,
+            AdapterClass::Integrated | AdapterClass::Discrete => Form::Workgroup,
+        }
+    }
+
+    /// Rows and columns of the output that a workgroup computes.
+    fn tile(self) -> (u64, u64) {
+        match self {
+            Form::Register => (8, 32),
+            Form::Workgroup => (64, 64),
+        }
+    }
+}
+
+/// Applied to each output after the bias; the numbers are the shader's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// Nothing.
+    None = 0,
+    /// GELU by the error function.
+    GeluErf = 1,
+    /// GELU by its tanh approximation.
+    GeluTanh = 2,
+    /// max(x, 0).
+    Relu = 3,
+    /// The hyperbolic tangent.
+    Tanh = 4,
+}
+
+impl Activation {
+    /// All of them.
+    pub const ALL: [Activation; 5] =
+        [Activation::None, Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
+
+    fn tag(self) -> &'static str {
+        match self {
+            Activation::None => "",
+            Activation::GeluErf => "gelu",
+            Activation::GeluTanh => "gelu_tanh",
+            Activation::Relu => "relu",
+            Activation::Tanh => "tanh",
+        }
+    }
+}
+
+/// Where the product goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Written to a buffer.
+    Store(Slot),
+    /// Added into the residual stream.
+    AddToStream,
+}
+
+/// One product with one chunk of a weight.
+#[derive(Clone, Copy, Debug)]
+pub struct MatMul {
+    /// How it is tiled.
+    pub form: Form,
+    /// How the weight is stored.
+    pub weight_type: WeightType,
+    /// f32 [rows, depth].
+    pub input: Slot,
+    /// Rows (M).
+    pub rows: Extent,
+    /// The chunk of the weight, [columns, padded(depth)].
+    pub weight: Slot,
+    /// Rows of the chunk, which are columns of the output (N).
+    pub columns: usize,
+    /// Columns of the weight (K).
+    pub depth: usize,
+    /// f32 [columns], of the chunk.
+    pub bias: Option<Slot>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Where the product goes.
+    pub output: Output,
+    /// Columns of the whole output.
+    pub out_columns: usize,
+    /// The chunk's first column in the output.
+    pub out_first: usize,
+}
+
+fn variant(
+    form: Form,
+    weight: WeightType,
+    load: Load,
+    bias: bool,
+    activation: Activation,
+    add: bool,
+) -> Variant {
+    let (form_part, form_tag) = match form {
+        Form::Register => ("matmul_register", "register"),
+        Form::Workgroup => ("matmul_workgroup", "workgroup"),
+    };
+    let rows_part = match load {
+        Load::Vec4 => "rows_vec4",
+        Load::Scalar => "rows_scalar",
+    };
+    let tags = [
+        form_tag,
+        weight.name(),
+        load.tag(),
+        if bias { "bias" } else { "" },
+        activation.tag(),
+        if add { "add" } else { "" },
+    ];
+    Variant {
+        parts: vec![form_part, rows_part, weight.part(), if add { "out_add" } else { "out_store" }],
+        constants: vec![("ACTIVATION", activation as u32), ("HAS_BIAS", bias.into())],
+        bindings: vec![
+            read("rows"),
+            read("weight"),
+            read("bias"),
+            write(if add { "stream" } else { "output" }),
+        ],
+        ..Variant::new("matmul", &tags)
+    }
+}
+
+fn variants() -> Vec<Variant> {
+    let mut all = Vec::new();
+    for form in Form::ALL {
+        for weight in WeightType::ALL {
+            for load in Load::ALL {
+                for bias in [false, true] {
+                    all.push(variant(form, weight, load, bias, Activation::None, true));
+                    all.extend(Activation::ALL.map(|a| variant(form, weight, load, bias, a, false)));
+                }
+            }
+        }
+    }
+    all
+}
+
+impl MatMul {
+    /// The dispatch.
+    pub fn dispatch(&self) -> Dispatch {
+        let (output, add) = match self.output {
+            Output::Store(slot) => (slot, false),
+            Output::AddToStream => (Slot::Stream, true),
+        };
+        let load = Load::choose(&[self.depth]);
+        let (tall, wide) = self.form.tile();
+        Dispatch {
+            variant: variant(self.form, self.weight_type, load, self.bias.is_some(), self.activation, add),
+            params: vec![
+                Word::Extent(self.rows),
+                Word::U32(self.columns as u32),
+                Word::U32(self.depth as u32),
+                Word::U32((padded(self.depth) / 4) as u32),
+                Word::U32(self.out_columns as u32),
+                Word::U32(self.out_first as u32),
+            ],
+            bindings: vec![self.input, self.weight, self.bias.unwrap_or(self.weight), output],
+            grid: Grid { times: (self.columns as u64).div_ceil(wide), ..Grid::new(self.rows, tall) },
+            work: Work {
+                flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
+                dim: self.rows.dim,
+            },
+        }
+    }
+
+    /// Rows that are one for each token.
+    pub const TOKENS: Extent = Extent::new(1, Dim::Tokens);
+    /// Rows that are one for each sequence.
+    pub const SEQUENCES: Extent = Extent::new(1, Dim::Sequences);
+}

@@ -1,0 +1,219 @@
+//! The kernels' host halves: for each `shaders/NAME.wgsl` its variants, bindings, parameters and grid, as plain data.
+
+pub mod attention;
+pub mod attention_scores;
+pub mod embed;
+pub mod l2_normalize;
+pub mod layer_norm;
+pub mod link;
+pub mod matmul;
+pub mod pool;
+pub mod residual_add;
+pub mod softmax;
+
+use crate::gpu::Capabilities;
+
+/// A kernel of the inventory.
+pub struct Kernel {
+    /// Stem of the shader, its entry point, its host file, its reference, its check.
+    pub name: &'static str,
+    /// Whether each token's output depends on that token alone. Attention is the one exception of a model's blocks.
+    pub token_local: bool,
+    /// Every variant that exists, also those that a given adapter cannot run.
+    pub variants: fn() -> Vec<Variant>,
+    /// The parameters' names and types, in the order of the WGSL struct.
+    pub params: &'static [(&'static str, ParamType)],
+}
+
+/// The inventory: tests, checks and benchmarks walk this list, and a test compares it with the folders.
+pub const KERNELS: &[Kernel] = &[
+    embed::KERNEL,
+    layer_norm::KERNEL,
+    residual_add::KERNEL,
+    matmul::KERNEL,
+    attention::KERNEL,
+    attention_scores::KERNEL,
+    softmax::KERNEL,
+    pool::KERNEL,
+    l2_normalize::KERNEL,
+];
+
+/// One way to build a kernel: which parts are linked in front of it, with which constants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// The kernel's name.
+    pub kernel: &'static str,
+    /// Unique name, such as `matmul[register,f16,vec4,add]`.
+    pub label: String,
+    /// Stems of the files in `shaders/parts`.
+    pub parts: Vec<&'static str>,
+    /// Values of the kernel's `override` constants.
+    pub constants: Vec<(&'static str, u32)>,
+    /// What is bound from binding 1 on.
+    pub bindings: Vec<Bound>,
+    /// Features without which it does not compile.
+    pub needs: wgpu::Features,
+}
+
+impl Variant {
+    /// A variant of `kernel`, labelled with the non-empty tags, that needs no optional feature.
+    pub(crate) fn new(kernel: &'static str, tags: &[&str]) -> Self {
+        let tags: Vec<_> = tags.iter().copied().filter(|t| !t.is_empty()).collect();
+        let label = if tags.is_empty() { kernel.to_string() } else { format!("{kernel}[{}]", tags.join(",")) };
+        Variant {
+            kernel,
+            label,
+            parts: Vec::new(),
+            constants: Vec::new(),
+            bindings: Vec::new(),
+            needs: wgpu::Features::empty(),
+        }
+    }
+}
+
+/// A storage binding as the host declares it; a test compares it with what the shader says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The variable's name in WGSL.
+    pub name: &'static str,
+    /// How it is bound.
+    pub access: Access,
+}
+
+/// A binding that is only read.
+pub(crate) const fn read(name: &'static str) -> Bound {
+    Bound { name, access: Access::Read }
+}
+
+/// A binding that is written, and perhaps read.
+pub(crate) const fn write(name: &'static str) -> Bound {
+    Bound { name, access: Access::ReadWrite }
+}
+
+/// How a buffer is bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// The parameters.
+    Uniform,
+    /// `var<storage, read>`
+    Read,
+    /// `var<storage, read_write>`
+    ReadWrite,
+}
+
+/// Type of a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParamType {
+    /// `u32`
+    U32,
+    /// `f32`
+    F32,
+}
+
+/// How the elements of a weight are stored on the GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightType {
+    /// 32-bit floats.
+    F32,
+    /// Half floats, widened in registers; needs no feature.
+    F16,
+    /// bfloat16, widened in registers.
+    Bf16,
+}
+
+impl WeightType {
+    /// All of them.
+    pub const ALL: [WeightType; 3] = [WeightType::F32, WeightType::F16, WeightType::Bf16];
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            WeightType::F32 => 4,
+            WeightType::F16 | WeightType::Bf16 => 2,
+        }
+    }
+
+    /// `f32`, `f16` or `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            WeightType::F32 => "f32",
+            WeightType::F16 => "f16",
+            WeightType::Bf16 => "bf16",
+        }
+    }
+
+    fn part(self) -> &'static str {
+        match self {
+            WeightType::F32 => "weight_f32",
+            WeightType::F16 => "weight_f16",
+            WeightType::Bf16 => "weight_bf16",
+        }
+    }
+}
+
+/// Elements of a weight's row as stored: padded with zeros to a multiple of 4, so that rows are read as vec4s.
+pub fn padded(columns: usize) -> usize {
+    columns.next_multiple_of(4)
+}
+
+/// How a sum over a workgroup is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduce {
+    /// A tree in workgroup memory: runs everywhere.
+    Workgroup,
+    /// Subgroup sums first.
+    Subgroup,
+}
+
+impl Reduce {
+    /// All of them.
+    pub const ALL: [Reduce; 2] = [Reduce::Workgroup, Reduce::Subgroup];
+
+    /// The default of an adapter.
+    pub fn choose(capabilities: &Capabilities) -> Self {
+        if capabilities.subgroups.is_some() { Reduce::Subgroup } else { Reduce::Workgroup }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Reduce::Workgroup => "workgroup",
+            Reduce::Subgroup => "subgroup",
+        }
+    }
+
+    fn apply(self, variant: &mut Variant) {
+        match self {
+            Reduce::Workgroup => variant.parts.push("reduce_workgroup"),
+            Reduce::Subgroup => {
+                variant.parts.push("reduce_subgroup");
+                variant.needs |= wgpu::Features::SUBGROUP;
+            }
+        }
+    }
+}
+
+/// How rows of activations are read: as vec4s where every row starts at a multiple of 4, else as scalars.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Every length and offset is a multiple of 4.
+    Vec4,
+    /// Anything.
+    Scalar,
+}
+
+impl Load {
+    /// Both.
+    pub const ALL: [Load; 2] = [Load::Vec4, Load::Scalar];
+
+    /// The fastest that is right for all of these lengths.
+    pub fn choose(lengths: &[usize]) -> Self {
+        if lengths.iter().all(|n| n % 4 == 0) { Load::Vec4 } else { Load::Scalar }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Load::Vec4 => "vec4",
+            Load::Scalar => "scalar",
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The schedule: a recording of dispatches as plain data, and the engine that replays it over the residual stream.
+
+mod batch;
+mod compile;
+mod profile;
+mod program;
+mod recording;
+mod workspace;
+
+pub use batch::Batch;
+pub use compile::{Choices, Head, record};
+pub use profile::DispatchTime;
+pub use program::{Outcome, Program};
+pub use recording::{Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Slot, Word, Work};

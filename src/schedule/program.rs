@@ -1,0 +1,258 @@
+//! A program: a recording with its compiled kernels and weights, run for batch after batch.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::batch::Batch;
+use super::recording::{Command, Dims, Dispatch, Recording};
+use super::workspace::{Workspace, read_sizes};
+use crate::error::{Error, Result};
+use crate::gpu::{Counters, Gpu, Pipeline};
+
+/// A recording, ready to run: `&self` serves several threads, each forward in a workspace of its own.
+pub struct Program {
+    pub(super) gpu: Gpu,
+    pub(super) recording: Recording,
+    /// One for each dispatch, in order.
+    pub(super) pipelines: Vec<Arc<Pipeline>>,
+    pub(super) weights: Arc<[wgpu::Buffer]>,
+    /// Workspaces that no forward is using.
+    idle: Mutex<Vec<Workspace>>,
+}
+
+/// What came back from a forward.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The recording's output.
+    pub output: Vec<f32>,
+    /// Each of its captures.
+    pub captures: Vec<Vec<f32>>,
+}
+
+impl Program {
+    /// Compiles what the recording needs. Nothing is allocated before the first forward.
+    ///
+    /// # Errors
+    /// [`Error::Kernel`] where a kernel does not compile, [`Error::DeviceLost`].
+    pub fn new(gpu: &Gpu, recording: Recording, weights: Arc<[wgpu::Buffer]>) -> Result<Self> {
+        let pipelines = recording.dispatches().map(|d| gpu.pipeline(&d.variant)).collect::<Result<_>>()?;
+        Ok(Program { gpu: gpu.clone(), recording, pipelines, weights, idle: Mutex::default() })
+    }
+
+    /// The plain data that it runs.
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
+    /// Tokens of the largest batch whose buffers the device can bind.
+    pub fn max_tokens(&self) -> usize {
+        let limits = &self.gpu.capabilities().limits;
+        let one = Dims { tokens: 1, sequences: 1, tiles: 1, pairs: 1 };
+        let widest = (0..self.recording.scratch.len())
+            .map(|i| self.recording.scratch[i].size)
+            .filter(|size| size.dim == super::Dim::Tokens)
+            .map(|size| 4 * size.of(&one))
+            .max()
+            .unwrap_or(4)
+            .max(4 * self.recording.d_model as u64);
+        (limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / widest) as usize
+    }
+
+    /// Runs one batch.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], or [`Error::OutOfMemory`] where a larger workspace cannot be allocated.
+    pub async fn run(&self, batch: &Batch) -> Result<Outcome> {
+        let dims = batch.dims();
+        if dims.tokens == 0 {
+            return Err(Error::Input("a batch needs at least one token".into()));
+        }
+        let mut lease = self.lease(dims)?;
+        let submission = self.submit(lease.workspace(), batch)?;
+        let sizes = read_sizes(&self.recording, &dims);
+        let bytes = self.gpu.read(&lease.workspace().readback, sizes.iter().sum(), submission).await?;
+        let mut rest = &bytes[..];
+        let mut parts = sizes.iter().map(|&size| {
+            let (part, after) = rest.split_at(size as usize);
+            rest = after;
+            bytemuck::pod_collect_to_vec(part)
+        });
+        let output = parts.next().unwrap_or_default();
+        Ok(Outcome { output, captures: parts.collect() })
+    }
+
+    /// A workspace for a batch: an idle one that is large enough, or a new one.
+    pub(super) fn lease(&self, dims: Dims) -> Result<Lease<'_>> {
+        self.gpu.alive()?;
+        let mut smaller = None;
+        {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(place) = idle.iter().position(|w| dims.fits(&w.capacity)) {
+                return Ok(Lease { program: self, workspace: Some(idle.swap_remove(place)) });
+            }
+            if !idle.is_empty() {
+                smaller = Some(idle.swap_remove(0));
+            }
+        }
+        // a workspace that is too small gives way to one that holds all that it held
+        let wanted = smaller.as_ref().map_or(dims, |w| dims.max(&w.capacity));
+        drop(smaller);
+        let workspace = Workspace::new(self, self.round_up(wanted))?;
+        Ok(Lease { program: self, workspace: Some(workspace) })
+    }
+
+    /// Few capacities, so that batches of changing sizes soon allocate nothing any more.
+    fn round_up(&self, dims: Dims) -> Dims {
+        let most = self.max_tokens().max(dims.tokens as usize) as u32;
+        let tokens = dims.tokens.max(64).next_power_of_two().min(most);
+        let sequences = dims.sequences.max(8).next_power_of_two();
+        // each sequence has at most one tile that is not full
+        let tiles = dims.tiles.max(tokens / self.recording.tile + sequences);
+        Dims { tokens, sequences, tiles, pairs: dims.pairs }
+    }
+
+    /// Uploads the batch and submits the recording: one submission, or several split at block boundaries where the
+    /// estimate exceeds the budget, so that no watchdog fires and others get their turn.
+    fn submit(&self, workspace: &mut Workspace, batch: &Batch) -> Result<wgpu::SubmissionIndex> {
+        let dims = batch.dims();
+        let queue = self.gpu.queue();
+        let mut submissions = 0;
+        let last = self.gpu.scoped("forward", || -> Result<wgpu::SubmissionIndex> {
+            queue.write_buffer(&workspace.upload, 0, workspace.fill(&self.recording, batch));
+            let parts = self.parts(&dims);
+            let count = parts.len();
+            for (i, (commands, first)) in parts.into_iter().enumerate() {
+                let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+                self.encode(&mut encoder, workspace, commands, first, &dims)?;
+                submissions += 1;
+                if i + 1 == count {
+                    self.copy_out(&mut encoder, workspace, &dims)?;
+                    return Ok(queue.submit([encoder.finish()]));
+                }
+                queue.submit([encoder.finish()]);
+            }
+            Err(Error::Internal { during: "forward".into(), message: "the recording is empty".into() })
+        })??;
+        Counters::add(&self.gpu.counters().submissions, submissions);
+        Counters::add(&self.gpu.counters().dispatches, self.pipelines.len() as u64);
+        Ok(last)
+    }
+
+    /// The recording's commands in runs of one submission each, with the number of the first dispatch of each run.
+    fn parts(&self, dims: &Dims) -> Vec<(&[Command], usize)> {
+        let budget = self.gpu.submission_budget().as_secs_f64();
+        let flops = self.gpu.capabilities().class.flops();
+        let (mut parts, mut seconds, mut block) = (Vec::new(), 0.0, 0.0);
+        let commands = &self.recording.commands[..];
+        let (mut start, mut boundary) = (0, 0);
+        for (i, command) in commands.iter().enumerate() {
+            match command {
+                Command::Dispatch(d) => block += d.work.flops * f64::from(dims.get(d.work.dim)) / flops,
+                Command::Boundary => {
+                    if boundary > start && seconds + block > budget {
+                        parts.push(start..boundary);
+                        (start, seconds) = (boundary, 0.0);
+                    }
+                    (boundary, seconds, block) = (i + 1, seconds + block, 0.0);
+                }
+                Command::Capture(_) => {}
+            }
+        }
+        if boundary > start && boundary < commands.len() && seconds + block > budget {
+            parts.push(start..boundary);
+            start = boundary;
+        }
+        parts.push(start..commands.len());
+        let dispatches = |range: &[Command]| range.iter().filter(|c| matches!(c, Command::Dispatch(_))).count();
+        parts.into_iter().map(|range| (&commands[range.clone()], dispatches(&commands[..range.start]))).collect()
+    }
+
+    fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        workspace: &Workspace,
+        commands: &[Command],
+        first: usize,
+        dims: &Dims,
+    ) -> Result<()> {
+        let mut next = first;
+        let is_capture = |c: &Command| matches!(c, Command::Capture(_));
+        // one pass for every run of dispatches between two captures
+        for run in commands.chunk_by(|a, b| !is_capture(a) && !is_capture(b)) {
+            if let [Command::Capture(i)] = run {
+                let capture = &self.recording.captures[*i];
+                let bytes = 4 * capture.size.of(dims);
+                encoder.copy_buffer_to_buffer(workspace.buffer(capture.from)?, 0, &workspace.captures[*i], 0, bytes);
+                continue;
+            }
+            let mut pass = encoder.begin_compute_pass(&Default::default());
+            for command in run {
+                if let Command::Dispatch(dispatch) = command {
+                    self.dispatch(&mut pass, workspace, dispatch, next, dims)?;
+                    next += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes the dispatch with that number.
+    pub(super) fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        workspace: &Workspace,
+        dispatch: &Dispatch,
+        number: usize,
+        dims: &Dims,
+    ) -> Result<()> {
+        let (x, y) = fold(dispatch.grid.count(dims), &self.gpu, &dispatch.variant.label)?;
+        pass.set_pipeline(&self.pipelines[number].pipeline);
+        pass.set_bind_group(0, &workspace.bind_groups[number], &[]);
+        pass.dispatch_workgroups(x, y, 1);
+        Ok(())
+    }
+
+    fn copy_out(&self, encoder: &mut wgpu::CommandEncoder, workspace: &Workspace, dims: &Dims) -> Result<()> {
+        let sizes = read_sizes(&self.recording, dims);
+        let mut offset = 0;
+        if let Some((slot, _)) = self.recording.output {
+            encoder.copy_buffer_to_buffer(workspace.buffer(slot)?, 0, &workspace.readback, 0, sizes[0]);
+            offset = sizes[0];
+        }
+        for (capture, size) in workspace.captures.iter().zip(&sizes[1..]) {
+            encoder.copy_buffer_to_buffer(capture, 0, &workspace.readback, offset, *size);
+            offset += size;
+        }
+        Ok(())
+    }
+}
+
+/// A count of workgroups over two dimensions: kernels number them `x + y · groups.x` and skip those past the end.
+pub(crate) fn fold(count: u64, gpu: &Gpu, label: &str) -> Result<(u32, u32)> {
+    let most = u64::from(gpu.capabilities().limits.max_compute_workgroups_per_dimension);
+    let y = count.div_ceil(most).max(1);
+    let x = count.div_ceil(y);
+    if y > most {
+        return Err(Error::OutOfMemory(format!("{label} needs {count} workgroups in one dispatch")));
+    }
+    Ok((x as u32, y as u32))
+}
+
+/// A workspace in use; it goes back to the program when the forward ends, however it ends.
+pub(super) struct Lease<'a> {
+    program: &'a Program,
+    workspace: Option<Workspace>,
+}
+
+impl Lease<'_> {
+    pub fn workspace(&mut self) -> &mut Workspace {
+        self.workspace.as_mut().expect("present until the lease is dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(workspace) = self.workspace.take() {
+            self.program.idle.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The recording: what one forward does, as plain data that is made once and replayed for every batch.
+
+use crate::kernels::Variant;
+use crate::stream::Point;
+
+/// A size that differs from batch to batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// Always 1.
+    One,
+    /// Tokens in the batch.
+    Tokens,
+    /// Sequences in the batch.
+    Sequences,
+    /// Attention tiles: groups of up to [`Recording::tile`] queries of one sequence.
+    Tiles,
+    /// Pairs of tokens of the same sequence: the sum of the squared lengths.
+    Pairs,
+}
+
+/// The sizes of one batch, or the capacities of a workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Dims {
+    /// Tokens.
+    pub tokens: u32,
+    /// Sequences.
+    pub sequences: u32,
+    /// Attention tiles.
+    pub tiles: u32,
+    /// Pairs of tokens of the same sequence.
+    pub pairs: u32,
+}
+
+impl Dims {
+    /// One of the sizes.
+    pub fn get(&self, dim: Dim) -> u32 {
+        match dim {
+            Dim::One => 1,
+            Dim::Tokens => self.tokens,
+            Dim::Sequences => self.sequences,
+            Dim::Tiles => self.tiles,
+            Dim::Pairs => self.pairs,
+        }
+    }
+
+    /// Whether every size is at most the other's.
+    pub fn fits(&self, capacity: &Dims) -> bool {
+        self.tokens <= capacity.tokens
+            && self.sequences <= capacity.sequences
+            && self.tiles <= capacity.tiles
+            && self.pairs <= capacity.pairs
+    }
+
+    /// The larger of each size.
+    pub fn max(&self, other: &Dims) -> Dims {
+        Dims {
+            tokens: self.tokens.max(other.tokens),
+            sequences: self.sequences.max(other.sequences),
+            tiles: self.tiles.max(other.tiles),
+            pairs: self.pairs.max(other.pairs),
+        }
+    }
+}
+
+/// A product of a constant and a size of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// The constant.
+    pub times: u64,
+    /// The size.
+    pub dim: Dim,
+}
+
+impl Extent {
+    /// `times · dim`.
+    pub const fn new(times: u64, dim: Dim) -> Self {
+        Extent { times, dim }
+    }
+
+    /// Its value for a batch.
+    pub fn of(&self, dims: &Dims) -> u64 {
+        self.times * u64::from(dims.get(self.dim))
+    }
+}
+
+/// One 32-bit word of a kernel's parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Word {
+    /// A fixed number.
+    U32(u32),
+    /// A fixed number.
+    F32(f32),
+    /// Filled in for each batch.
+    Extent(Extent),
+}
+
+/// How many workgroups a dispatch needs: `times · ⌈extent / per⌉`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// What is counted.
+    pub extent: Extent,
+    /// How much of it a workgroup does.
+    pub per: u64,
+    /// Workgroups for each of those.
+    pub times: u64,
+}
+
+impl Grid {
+    /// One workgroup for each `per` of `extent`.
+    pub const fn new(extent: Extent, per: u64) -> Self {
+        Grid { extent, per, times: 1 }
+    }
+
+    /// Workgroups for a batch.
+    pub fn count(&self, dims: &Dims) -> u64 {
+        self.extent.of(dims).div_ceil(self.per) * self.times
+    }
+}
+
+/// What is bound: each slot is one buffer of the model, the batch or the workspace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The residual stream, f32 [tokens, d_model]: one buffer from the embedding to the head.
+    Stream,
+    /// A buffer of the model's weights, by its place.
+    Weight(usize),
+    /// A part of the batch's upload.
+    Input(Input),
+    /// A buffer between two kernels, by its place in [`Recording::scratch`].
+    Scratch(usize),
+}
+
+/// The parts of the batch's upload that kernels read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// `[id, position, type, 0]` of each token.
+    Tokens,
+    /// `[first row, length, first pooled token, 0]` of each sequence.
+    Sequences,
+    /// `[first row of the sequence, its length, first query, 0]` of each attention tile.
+    Tiles,
+}
+
+impl Input {
+    /// All of them, in the order in which they are uploaded.
+    pub const ALL: [Input; 3] = [Input::Tokens, Input::Sequences, Input::Tiles];
+
+    /// How many there are; each is 16 bytes.
+    pub fn dim(self) -> Dim {
+        match self {
+            Input::Tokens => Dim::Tokens,
+            Input::Sequences => Dim::Sequences,
+            Input::Tiles => Dim::Tiles,
+        }
+    }
+}
+
+/// The arithmetic that a dispatch does, for the estimate of its time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// Floating-point operations for each unit of `dim`.
+    pub flops: f64,
+    /// The unit.
+    pub dim: Dim,
+}
+
+/// One kernel, bound and sized.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dispatch {
+    /// Which kernel, built how.
+    pub variant: Variant,
+    /// Its parameters, in the order of the WGSL struct.
+    pub params: Vec<Word>,
+    /// What is bound from binding 1 on.
+    pub bindings: Vec<Slot>,
+    /// How many workgroups.
+    pub grid: Grid,
+    /// What it costs.
+    pub work: Work,
+}
+
+/// A step of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Run a kernel.
+    Dispatch(Dispatch),
+    /// Copy a buffer's present content into [`Recording::captures`], by its place.
+    Capture(usize),
+    /// End of a block: the one place where a forward may be split into two submissions.
+    Boundary,
+}
+
+/// A buffer between two kernels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// For labels and errors.
+    pub name: &'static str,
+    /// f32 elements.
+    pub size: Extent,
+}
+
+/// A copy of a buffer at some moment of the forward, and the points that it shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Capture {
+    /// What is copied.
+    pub from: Slot,
+    /// f32 elements.
+    pub size: Extent,
+    /// Elements in a row; each point is a range of columns.
+    pub columns: usize,
+    /// The points, and the columns where each begins and ends.
+    pub points: Vec<(Point, std::ops::Range<usize>)>,
+}
+
+/// A forward as plain data. Without captures it is the plain fused one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recording {
+    /// What is done, in order.
+    pub commands: Vec<Command>,
+    /// Width of the residual stream.
+    pub d_model: usize,
+    /// Buffers between kernels.
+    pub scratch: Vec<Scratch>,
+    /// Copies for instruments.
+    pub captures: Vec<Capture>,
+    /// What comes back, and its size in f32 elements; `None` where only captures do.
+    pub output: Option<(Slot, Extent)>,
+    /// Queries in an attention tile.
+    pub tile: u32,
+}
+
+impl Recording {
+    /// The dispatches, in order.
+    pub fn dispatches(&self) -> impl Iterator<Item = &Dispatch> {
+        self.commands.iter().filter_map(|command| match command {
+            Command::Dispatch(dispatch) => Some(dispatch),
+            _ => None,
+        })
+    }
+
+    /// Size of a slot that lives in a workspace, in bytes; weights have their own.
+    pub fn bytes(&self, slot: Slot, dims: &Dims) -> u64 {
+        match slot {
+            Slot::Stream => 4 * self.d_model as u64 * u64::from(dims.tokens),
+            Slot::Scratch(i) => 4 * self.scratch[i].size.of(dims),
+            Slot::Input(input) => 16 * u64::from(dims.get(input.dim())),
+            Slot::Weight(_) => 0,
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Stream points, with TransformerLens' spelling: the table of all kinds, their names, and the `--points` syntax.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// What is seen at a point. Shapes are without a batch dimension.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What enters block 0, [tokens, d_model].
+    Embed,
+    /// The stream before a block, [tokens, d_model].
+    ResidPre,
+    /// Queries after the bias, before QK norm and RoPE, [tokens, heads, d_head].
+    Q,
+    /// Keys, likewise.
+    K,
+    /// Values, likewise.
+    V,
+    /// Attention's result for each head, before W_O, [tokens, heads, d_head].
+    Z,
+    /// Attention weights, [heads, tokens, tokens] by query and key; not part of `all`.
+    Pattern,
+    /// t1: exactly what attention adds to the stream, [tokens, d_model].
+    AttnOut,
+    /// t2: the stream after attention was added, [tokens, d_model].
+    ResidMid,
+    /// t3: t2 normalised; post-norm blocks only.
+    NormalizedResidMid,
+    /// t4: exactly what the FFN adds to the stream, [tokens, d_model].
+    MlpOut,
+    /// t5: the stream after the FFN was added, [tokens, d_model].
+    ResidPost,
+    /// h: t5 normalised; post-norm blocks only.
+    NormalizedResidPost,
+}
+
+/// A kind's row in the table of points.
+struct Row {
+    kind: Kind,
+    /// Name within its block, or the whole name where it has none.
+    name: &'static str,
+    /// The name of the theory's table.
+    short: Option<&'static str>,
+    per_block: bool,
+    in_all: bool,
+}
+
+const fn row(kind: Kind, name: &'static str, short: Option<&'static str>, per_block: bool, in_all: bool) -> Row {
+    Row { kind, name, short, per_block, in_all }
+}
+
+/// Every kind there is, in the order in which the stream passes it.
+const TABLE: &[Row] = &[
+    row(Kind::Embed, "hook_embed", None, false, true),
+    row(Kind::ResidPre, "hook_resid_pre", None, true, true),
+    row(Kind::Q, "attn.hook_q", None, true, true),
+    row(Kind::K, "attn.hook_k", None, true, true),
+    row(Kind::V, "attn.hook_v", None, true, true),
+    row(Kind::Z, "attn.hook_z", None, true, true),
+    row(Kind::Pattern, "attn.hook_pattern", None, true, false),
+    row(Kind::AttnOut, "hook_attn_out", Some("t1"), true, true),
+    row(Kind::ResidMid, "hook_resid_mid", Some("t2"), true, true),
+    row(Kind::NormalizedResidMid, "hook_normalized_resid_mid", Some("t3"), true, true),
+    row(Kind::MlpOut, "hook_mlp_out", Some("t4"), true, true),
+    row(Kind::ResidPost, "hook_resid_post", Some("t5"), true, true),
+    row(Kind::NormalizedResidPost, "hook_normalized_resid_post", Some("h"), true, true),
+];
+
+impl Kind {
+    fn row(self) -> &'static Row {
+        // the table has a row for every kind, which a test checks
+        TABLE.iter().find(|r| r.kind == self).unwrap_or(&TABLE[0])
+    }
+
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = Kind> {
+        TABLE.iter().map(|r| r.kind)
+    }
+}
+
+/// A kind in a block (0 for the kinds that belong to none).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Point {
+    /// The block, from 0.
+    pub block: usize,
+    /// What is seen.
+    pub kind: Kind,
+}
+
+impl Point {
+    /// A point.
+    pub const fn new(block: usize, kind: Kind) -> Self {
+        Point { block, kind }
+    }
+
+    /// Every point of a model with that many blocks, in the order in which the stream passes them.
+    pub fn of_model(blocks: usize) -> Vec<Point> {
+        let mut points = vec![Point::new(0, Kind::Embed)];
+        for block in 0..blocks {
+            points.extend(TABLE.iter().filter(|r| r.per_block).map(|r| Point::new(block, r.kind)));
+        }
+        points
+    }
+}
+
+impl fmt::Display for Point {
+    /// The full name, such as `blocks.3.hook_resid_mid`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = self.kind.row();
+        if row.per_block { write!(f, "blocks.{}.{}", self.block, row.name) } else { f.write_str(row.name) }
+    }
+}
+
+/// Points from a comma-separated list: full names, kinds for every block (`resid_post`, `attn.hook_q`, `t1`…`t5`, `h`),
+/// kinds of one block (`resid_post@3`), or `all` (all but the patterns). The order is the stream's, without repeats.
+///
+/// # Errors
+/// [`Error::Input`] naming the first entry that is no point of a model with that many blocks.
+pub fn parse_points(text: &str, blocks: usize) -> Result<Vec<Point>> {
+    let model = Point::of_model(blocks);
+    let mut wanted = Vec::new();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let found: Vec<_> = model.iter().copied().filter(|point| matches(entry, *point)).collect();
+        if found.is_empty() {
+            return Err(Error::Input(format!(
+                "{entry} is no stream point of this model, which has {blocks} blocks: use all, resid_post, \
+                 resid_post@3, t1 to t5, h, or a full name such as blocks.0.hook_attn_out"
+            )));
+        }
+        wanted.extend(found);
+    }
+    if wanted.is_empty() {
+        return Err(Error::Input("no stream points were given".into()));
+    }
+    wanted.sort_by_key(|point| model.iter().position(|p| p == point));
+    wanted.dedup();
+    Ok(wanted)
+}
+
+fn matches(entry: &str, point: Point) -> bool {
+    let row = point.kind.row();
+    if entry == "all" {
+        return row.in_all;
+    }
+    if entry == point.to_string() {
+        return true;
+    }
+    let (kind, block) = match entry.split_once('@') {
+        Some((kind, block)) => (kind, Some(block)),
+        None => (entry, None),
+    };
+    let last = row.name.rsplit("hook_").next();
+    let named = kind == row.name || Some(kind) == last || Some(kind) == row.short;
+    named && block.is_none_or(|block| row.per_block && block.parse() == Ok(point.block))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        parse_points(text, 2).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn syntax() {
+        assert_eq!(names("resid_post"), ["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"]);
+        assert_eq!(names("resid_post@1"), ["blocks.1.hook_resid_post"]);
+        assert_eq!(names("h@0,t1@0"), ["blocks.0.hook_attn_out", "blocks.0.hook_normalized_resid_post"]);
+        assert_eq!(names("q@1, hook_embed"), ["hook_embed", "blocks.1.attn.hook_q"]);
+        assert_eq!(names("blocks.1.attn.hook_pattern"), ["blocks.1.attn.hook_pattern"]);
+        assert_eq!(names("all").len(), 1 + 2 * 11);
+        assert!(!names("all").iter().any(|n| n.contains("pattern")));
+        for wrong in ["resid_post@2", "logits", "", ",", "blocks.2.hook_z", "embed@0", "resid_post@-1"] {
+            assert!(parse_points(wrong, 2).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_one_row() {
+        for kind in Kind::all() {
+            assert_eq!(kind.row().kind, kind);
+            assert_eq!(TABLE.iter().filter(|r| r.kind == kind).count(), 1);
+        }
+    }
+}
