@@ -15,6 +15,8 @@ const GELU_ERF = 1u;
 const GELU_TANH = 2u;
 const RELU = 3u;
 const TANH = 4u;
+const SIGMOID = 5u;
+const SILU = 6u;
 override ACTIVATION: u32 = 0u;
 override HAS_BIAS: bool = true;
 
@@ -54,7 +56,17 @@ fn activate(x: f32) -> f32 {
     if (ACTIVATION == TANH) {
         return tanh_of(x);
     }
+    if (ACTIVATION == SIGMOID) {
+        return sigmoid(x);
+    }
+    if (ACTIVATION == SILU) {
+        return x * sigmoid(x);
+    }
     return x;
+}
+
+fn sigmoid(x: f32) -> f32 {
+    return 1.0 / (1.0 + exp(-max(x, -80.0)));
 }
 
 // x·P(x²)/Q(x²), a fit of relative error 2e-8 on |x| < 3.95, beyond which erf is 1 in f32.

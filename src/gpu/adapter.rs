@@ -30,51 +30,60 @@ pub struct GpuOptions {
     pub adapter: AdapterChoice,
     /// Which backends to look at; `None` means `WGPU_BACKEND` where it is set, else all of them.
     pub backends: Option<wgpu::Backends>,
+    /// A forward is split at block boundaries into submissions of about this long, by estimate; `None` means 250 ms.
+    pub submission_budget: Option<std::time::Duration>,
 }
 
-fn instance(backends: Option<wgpu::Backends>) -> wgpu::Instance {
-    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
-    if let Some(backends) = backends {
-        descriptor.backends = backends;
-    }
-    wgpu::Instance::new(descriptor)
-}
-
-/// All adapters of the chosen backends (`None`: `WGPU_BACKEND` where set, else all), the order of `--adapter N`.
+/// All adapters of the chosen backends (`None`: `WGPU_BACKEND` where set, else all), the order of `--adapter N`: those of
+/// native backends first, then OpenGL's.
 pub async fn adapters(backends: Option<wgpu::Backends>) -> Vec<wgpu::Adapter> {
-    instance(backends).enumerate_adapters(backends.unwrap_or(wgpu::Backends::all())).await
+    let mut found = enumerate(backends, NATIVE).await;
+    found.extend(enumerate(backends, wgpu::Backends::GL).await);
+    found
 }
 
-/// The adapter that the options choose.
-pub(super) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
-    let mut found = adapters(options.backends).await;
-    if found.is_empty() {
-        return Err(Error::NoAdapter(
-            "none was found; install a Vulkan driver (on Debian and Ubuntu, mesa-vulkan-drivers has a software one)"
-                .into(),
-        ));
+const NATIVE: wgpu::Backends = wgpu::Backends::all().difference(wgpu::Backends::GL);
+
+/// The adapters of those of the chosen backends that are in `among`; no other backend is even loaded.
+async fn enumerate(chosen: Option<wgpu::Backends>, among: wgpu::Backends) -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
+    descriptor.backends = chosen.unwrap_or(descriptor.backends) & among;
+    if descriptor.backends.is_empty() {
+        return Vec::new();
     }
-    let wanted = match &options.adapter {
-        AdapterChoice::Best => match std::env::var("WGPU_ADAPTER_NAME") {
-            Ok(name) if !name.is_empty() => AdapterChoice::Name(name),
-            _ => AdapterChoice::Best,
-        },
-        other => other.clone(),
+    let backends = descriptor.backends;
+    wgpu::Instance::new(descriptor).enumerate_adapters(backends).await
+}
+
+/// The adapter that the options choose. OpenGL is looked at only where no native adapter will do.
+pub(super) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
+    let wanted = match (&options.adapter, std::env::var("WGPU_ADAPTER_NAME")) {
+        (AdapterChoice::Best, Ok(name)) if !name.is_empty() => AdapterChoice::Name(name),
+        (choice, _) => choice.clone(),
     };
-    let place = match &wanted {
+    let mut found = enumerate(options.backends, NATIVE).await;
+    if pick(&found, &wanted).is_none() {
+        found.extend(enumerate(options.backends, wgpu::Backends::GL).await);
+    }
+    if let Some(place) = pick(&found, &wanted) {
+        return Ok(found.swap_remove(place));
+    }
+    Err(Error::NoAdapter(if found.is_empty() {
+        "none was found; install a Vulkan driver (on Debian and Ubuntu, mesa-vulkan-drivers has a software one)".into()
+    } else {
+        let names: Vec<_> = found.iter().enumerate().map(|(i, a)| format!("{i}: {}", a.get_info().name)).collect();
+        format!("{wanted:?} is not among {}", names.join(", "))
+    }))
+}
+
+fn pick(found: &[wgpu::Adapter], wanted: &AdapterChoice) -> Option<usize> {
+    match wanted {
         AdapterChoice::Index(n) => (*n < found.len()).then_some(*n),
         AdapterChoice::Name(name) => {
             let name = name.to_lowercase();
             found.iter().position(|a| a.get_info().name.to_lowercase().contains(&name))
         }
         AdapterChoice::Best => (0..found.len()).min_by_key(|&i| rank(&found[i].get_info())),
-    };
-    match place {
-        Some(i) => Ok(found.swap_remove(i)),
-        None => {
-            let names: Vec<_> = found.iter().enumerate().map(|(i, a)| format!("{i}: {}", a.get_info().name)).collect();
-            Err(Error::NoAdapter(format!("{wanted:?} is not among {}", names.join(", "))))
-        }
     }
 }
 

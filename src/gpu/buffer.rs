@@ -24,8 +24,8 @@ impl Gpu {
             )));
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let buffer = self
-            .scoped(&format!("allocation of {label} ({size} bytes)"), || self.device().create_buffer(&descriptor))?;
+        let buffer =
+            self.scoped(&format!("allocation of {label} ({size} bytes)"), || self.device().create_buffer(&descriptor))?;
         Counters::add(&self.counters().buffers, 1);
         Counters::add(&self.counters().bytes, size);
         Ok(buffer)

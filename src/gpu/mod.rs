@@ -10,6 +10,7 @@ mod waiter;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 pub use adapter::{AdapterChoice, GpuOptions, adapters};
 pub use capabilities::{AdapterClass, Capabilities, SubgroupSizes};
@@ -35,7 +36,11 @@ struct Inner {
     waiter: Waiter,
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
+    submission_budget: Duration,
 }
+
+/// Well below the two seconds after which systems reset a GPU that is busy.
+const SUBMISSION_BUDGET: Duration = Duration::from_millis(250);
 
 /// How often the engine did the things that cost time or memory, since the `Gpu` was made.
 ///
@@ -91,7 +96,8 @@ impl Gpu {
         device.set_device_lost_callback(move |reason, message| {
             let _ = flag.set(format!("{reason:?}: {message}"));
         });
-        Self::assemble(&adapter, device, queue, lost)
+        let budget = options.submission_budget.unwrap_or(SUBMISSION_BUDGET);
+        Self::assemble(&adapter, device, queue, lost, budget)
     }
 
     /// [`Gpu::new`], blocking the calling thread.
@@ -107,7 +113,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Unsuitable`] where the device has less than WebGPU's default limits.
     pub fn from_host(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        Self::assemble(adapter, device, queue, Arc::new(OnceLock::new()))
+        Self::assemble(adapter, device, queue, Arc::new(OnceLock::new()), SUBMISSION_BUDGET)
     }
 
     fn assemble(
@@ -115,6 +121,7 @@ impl Gpu {
         device: wgpu::Device,
         queue: wgpu::Queue,
         lost: Arc<OnceLock<String>>,
+        submission_budget: Duration,
     ) -> Result<Self> {
         let info = adapter.get_info();
         let capabilities = Capabilities::of(adapter, &device)?;
@@ -129,6 +136,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             waiter,
             lost,
+            submission_budget,
         })))
     }
 
@@ -178,6 +186,11 @@ impl Gpu {
             Some(why) => Err(Error::DeviceLost(why.clone())),
             None => Ok(()),
         }
+    }
+
+    /// The longest that one submission should keep the GPU busy, by estimate.
+    pub(crate) fn submission_budget(&self) -> Duration {
+        self.0.submission_budget
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -54,7 +54,10 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::DeviceLost`] where the submission was dropped because the device is gone.
-    pub(crate) fn finished(&self, submission: wgpu::SubmissionIndex) -> impl Future<Output = Result<()>> + Send + 'static {
+    pub(crate) fn finished(
+        &self,
+        submission: wgpu::SubmissionIndex,
+    ) -> impl Future<Output = Result<()>> + Send + 'static {
         let (done, outcome) = oneshot::channel();
         let sent = self.0.waiter.jobs.send(Job { submission, done });
         let gpu = self.clone();

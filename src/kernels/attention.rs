@@ -26,7 +26,7 @@ pub const KERNEL: Kernel = Kernel {
 pub const MAX_HEAD_SIZE: usize = 256;
 
 /// A table of biases by relative position, f32 [heads, 2·reach - 1], at `key - query + reach - 1`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelativeBias {
     /// The table.
     pub table: Slot,

@@ -63,12 +63,23 @@ pub enum Activation {
     Relu = 3,
     /// The hyperbolic tangent.
     Tanh = 4,
+    /// The logistic function.
+    Sigmoid = 5,
+    /// x · sigmoid(x).
+    Silu = 6,
 }
 
 impl Activation {
     /// All of them.
-    pub const ALL: [Activation; 5] =
-        [Activation::None, Activation::GeluErf, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
+    pub const ALL: [Activation; 7] = [
+        Activation::None,
+        Activation::GeluErf,
+        Activation::GeluTanh,
+        Activation::Relu,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::Silu,
+    ];
 
     fn tag(self) -> &'static str {
         match self {
@@ -77,6 +88,8 @@ impl Activation {
             Activation::GeluTanh => "gelu_tanh",
             Activation::Relu => "relu",
             Activation::Tanh => "tanh",
+            Activation::Sigmoid => "sigmoid",
+            Activation::Silu => "silu",
         }
     }
 }
@@ -119,14 +132,7 @@ pub struct MatMul {
     pub out_first: usize,
 }
 
-fn variant(
-    form: Form,
-    weight: WeightType,
-    load: Load,
-    bias: bool,
-    activation: Activation,
-    add: bool,
-) -> Variant {
+fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
     let (form_part, form_tag) = match form {
         Form::Register => ("matmul_register", "register"),
         Form::Workgroup => ("matmul_workgroup", "workgroup"),
@@ -146,12 +152,7 @@ fn variant(
     Variant {
         parts: vec![form_part, rows_part, weight.part(), if add { "out_add" } else { "out_store" }],
         constants: vec![("ACTIVATION", activation as u32), ("HAS_BIAS", bias.into())],
-        bindings: vec![
-            read("rows"),
-            read("weight"),
-            read("bias"),
-            write(if add { "stream" } else { "output" }),
-        ],
+        bindings: vec![read("rows"), read("weight"), read("bias"), write(if add { "stream" } else { "output" })],
         ..Variant::new("matmul", &tags)
     }
 }

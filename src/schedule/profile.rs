@@ -40,7 +40,7 @@ impl Program {
                 ty: wgpu::QueryType::Timestamp,
                 count,
             });
-            self.gpu.queue().write_buffer(&workspace.upload, 0, workspace.fill(&self.recording, batch));
+            workspace.upload(self.gpu.queue(), &self.recording, batch);
             let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
             for (i, dispatch) in self.recording.dispatches().enumerate() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {

@@ -117,7 +117,7 @@ impl Program {
         let queue = self.gpu.queue();
         let mut submissions = 0;
         let last = self.gpu.scoped("forward", || -> Result<wgpu::SubmissionIndex> {
-            queue.write_buffer(&workspace.upload, 0, workspace.fill(&self.recording, batch));
+            workspace.upload(queue, &self.recording, batch);
             let parts = self.parts(&dims);
             let count = parts.len();
             for (i, (commands, first)) in parts.into_iter().enumerate() {

@@ -10,7 +10,7 @@ use crate::gpu::{Counters, Gpu};
 pub(super) struct Workspace {
     pub capacity: Dims,
     /// Parameters of every dispatch, then the parts of the batch: one upload a forward.
-    pub upload: wgpu::Buffer,
+    upload: wgpu::Buffer,
     staging: Vec<u8>,
     layout: UploadLayout,
     /// The residual stream.
@@ -129,8 +129,8 @@ impl Workspace {
         }
     }
 
-    /// The bytes of the one upload of a forward.
-    pub fn fill(&mut self, recording: &Recording, batch: &Batch) -> &[u8] {
+    /// The one upload of a forward: parameters and batch.
+    pub fn upload(&mut self, queue: &wgpu::Queue, recording: &Recording, batch: &Batch) {
         let dims = batch.dims();
         for (i, dispatch) in recording.dispatches().enumerate() {
             let at = self.layout.params_stride as usize * i;
@@ -146,7 +146,7 @@ impl Workspace {
             let bytes = batch.input(input);
             self.staging[offset as usize..][..bytes.len()].copy_from_slice(bytes);
         }
-        &self.staging
+        queue.write_buffer(&self.upload, 0, &self.staging);
     }
 }
 

@@ -1,0 +1,401 @@
+//! Encoders: texts to vectors, exactly as the model's sentence-transformers folder says.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::files::{Checkpoint, Config, Encoded, SentenceConfig, Tokenizer};
+use crate::gpu::Gpu;
+use crate::model::{self, Dtype, Layout, Spec, Tensors};
+use crate::schedule::{Batch, Choices, Head, Outcome, Program, record};
+use crate::stream::{Kind, Point, Tensor, Trace};
+use crate::task::Task;
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// How weights are stored on the GPU.
+    pub dtype: Dtype,
+    /// Cancels and watches the load; progress is in bytes.
+    pub task: Task,
+}
+
+/// How texts are embedded.
+#[derive(Clone, Debug)]
+pub struct EmbedOptions {
+    /// Whether vectors are scaled to length 1, where the model says so.
+    pub normalize: bool,
+    /// Most tokens of a batch; a longer text gets a batch of its own.
+    pub batch_tokens: usize,
+    /// What is put in front of each text.
+    pub prompt: Prompt,
+    /// Cancels and watches; progress is in texts.
+    pub task: Task,
+}
+
+impl Default for EmbedOptions {
+    fn default() -> Self {
+        EmbedOptions { normalize: true, batch_tokens: 2048, prompt: Prompt::Default, task: Task::default() }
+    }
+}
+
+/// Which of the model's prompts is put in front of a text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prompt {
+    /// The one that the folder names as its default, if any.
+    #[default]
+    Default,
+    /// None.
+    None,
+    /// The one of that name.
+    Named(String),
+}
+
+/// A text's vector.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedding {
+    /// Tokens that went through the model, special ones included.
+    pub tokens: usize,
+    /// Tokens that the whole text has: more than `tokens` where it was truncated.
+    pub untruncated: usize,
+    /// The vector.
+    pub vector: Vec<f32>,
+}
+
+/// An encoder on the GPU. `Send + Sync`, used by `&self`: threads embed side by side.
+pub struct Encoder {
+    gpu: Gpu,
+    spec: Spec,
+    sentence: SentenceConfig,
+    tokenizer: Tokenizer,
+    tensors: Tensors,
+    weights: Arc<[wgpu::Buffer]>,
+    weight_bytes: u64,
+    /// With the model's own normalisation, and without any.
+    programs: [Program; 2],
+    max_tokens: usize,
+}
+
+impl Encoder {
+    /// Loads a Hugging Face or sentence-transformers folder, or a model by its name from the user's cache.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Unsupported`] or [`Error::Io`] naming the file and tensor; [`Error::OutOfMemory`].
+    pub async fn load(gpu: &Gpu, model: impl AsRef<Path>) -> Result<Self> {
+        Self::load_with(gpu, model, LoadOptions::default()).await
+    }
+
+    /// [`Encoder::load`], blocking the calling thread.
+    pub fn load_blocking(gpu: &Gpu, model: impl AsRef<Path>) -> Result<Self> {
+        pollster::block_on(Self::load(gpu, model))
+    }
+
+    /// Loads with options.
+    ///
+    /// # Errors
+    /// As [`Encoder::load`], and [`Error::Cancelled`].
+    pub async fn load_with(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
+        let folder = find_model(model.as_ref())?;
+        let sentence = SentenceConfig::open(&folder)?;
+        let dir = &sentence.transformer_dir;
+        let config = Config::open(dir)?;
+        let (spec, family) = Spec::read(&config)?;
+        check_sentence(&folder, &spec, &sentence)?;
+        let mut tokenizer = Tokenizer::open(dir)?;
+        if sentence.do_lower_case {
+            tokenizer.lower_case()?;
+        }
+        let mut checkpoints = vec![Checkpoint::open(dir)?];
+        for dense in &sentence.dense {
+            checkpoints.push(Checkpoint::open(&dense.dir)?);
+        }
+        let limits = &gpu.capabilities().limits;
+        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        let layout = Layout::new(&spec, family, &checkpoints, &sentence.dense, options.dtype, limit)?;
+        let weight_bytes = layout.bytes();
+        let weights: Arc<[_]> = model::upload(gpu, &layout, &checkpoints, &options.task).await?.into();
+        let max_tokens = max_tokens(&spec, &sentence, &tokenizer);
+        let tensors = layout.tensors;
+        let program = |normalize| {
+            let head = Head { pooling: sentence.pooling.clone(), normalize };
+            let recording = record(&spec, &tensors, Some(&head), Choices::of(gpu.capabilities()), &[]);
+            Program::new(gpu, recording, Arc::clone(&weights))
+        };
+        let programs = [program(sentence.normalize)?, program(false)?];
+        Ok(Encoder {
+            gpu: gpu.clone(),
+            spec,
+            sentence,
+            tokenizer,
+            tensors,
+            weights,
+            weight_bytes,
+            programs,
+            max_tokens,
+        })
+    }
+
+    /// Embeds texts, in their order.
+    ///
+    /// # Errors
+    /// As [`Encoder::embed_with`].
+    pub async fn embed<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<f32>>> {
+        let embeddings = self.embed_with(texts, &EmbedOptions::default()).await?;
+        Ok(embeddings.into_iter().map(|e| e.vector).collect())
+    }
+
+    /// [`Encoder::embed`], blocking the calling thread.
+    pub fn embed_blocking<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<f32>>> {
+        pollster::block_on(self.embed(texts))
+    }
+
+    /// Embeds texts, in their order, in ragged batches of similar lengths. A text's vector has the same bits whatever
+    /// else is embedded beside it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a prompt that the model does not have, [`Error::Cancelled`], [`Error::DeviceLost`],
+    /// [`Error::OutOfMemory`].
+    pub async fn embed_with<S: AsRef<str>>(&self, texts: &[S], options: &EmbedOptions) -> Result<Vec<Embedding>> {
+        let (prompt, skip) = self.prompt(&options.prompt)?;
+        let mut inputs = Vec::with_capacity(texts.len());
+        for text in texts {
+            options.task.check()?;
+            inputs.push(self.encode(&format!("{prompt}{}", text.as_ref()))?);
+        }
+        let program = &self.programs[usize::from(!options.normalize)];
+        let most = options.batch_tokens.clamp(1, program.max_tokens());
+        let mut vectors = vec![Vec::new(); inputs.len()];
+        let mut done = 0;
+        for members in pack(&inputs, most) {
+            options.task.check()?;
+            let mut batch = Batch::default();
+            for &i in &members {
+                self.push(&mut batch, &inputs[i], skip, program.recording().tile)?;
+            }
+            let Outcome { output, .. } = program.run(&batch).await?;
+            let width = output.len() / members.len();
+            for (&i, vector) in members.iter().zip(output.chunks_exact(width)) {
+                let keep = self.sentence.truncate_dim.unwrap_or(width).min(width);
+                vectors[i] = vector[..keep].to_vec();
+            }
+            done += members.len();
+            options.task.report(done as u64, inputs.len() as u64);
+        }
+        let embedding = |(input, vector): (Encoded, Vec<f32>)| Embedding {
+            tokens: input.ids.len(),
+            untruncated: input.untruncated,
+            vector,
+        };
+        Ok(inputs.into_iter().zip(vectors).map(embedding).collect())
+    }
+
+    /// A text's token ids as the model sees them: with special tokens, cut to the model's length.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the tokenizer fails on the text.
+    pub fn encode(&self, text: &str) -> Result<Encoded> {
+        self.tokenizer.encode(text, self.max_tokens, true)
+    }
+
+    /// Runs one sequence of ids, taken as they are, and brings back what passed the points.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary; else as [`Encoder::embed_with`].
+    pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
+        let most = self.spec.max_tokens();
+        if ids.is_empty() || ids.len() > most {
+            return Err(Error::Input(format!("{} token ids were given, and this model takes 1 to {most}", ids.len())));
+        }
+        let recording = record(&self.spec, &self.tensors, None, Choices::of(self.gpu.capabilities()), points);
+        let program = Program::new(&self.gpu, recording, Arc::clone(&self.weights))?;
+        let mut batch = Batch::default();
+        let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
+        self.push(&mut batch, &input, 0, program.recording().tile)?;
+        let Outcome { captures, .. } = program.run(&batch).await?;
+        let mut trace = Trace { ids: ids.to_vec(), tensors: Default::default() };
+        for (capture, data) in program.recording().captures.iter().zip(captures) {
+            for (point, columns) in &capture.points {
+                let rows = data.chunks_exact(capture.columns);
+                let data = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
+                trace.tensors.insert(*point, Tensor { shape: self.shape(*point, ids.len()), data });
+            }
+        }
+        Ok(trace)
+    }
+
+    /// [`Encoder::trace`], blocking the calling thread.
+    pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
+        pollster::block_on(self.trace(ids, points))
+    }
+
+    /// A point's shape for a sequence of that many tokens.
+    fn shape(&self, point: Point, tokens: usize) -> Vec<usize> {
+        let (heads, head_size) = (self.spec.num_attention_heads, self.spec.head_size);
+        match point.kind {
+            Kind::Q | Kind::K | Kind::V | Kind::Z => vec![tokens, heads, head_size],
+            Kind::Pattern => vec![heads, tokens, tokens],
+            _ => vec![tokens, self.spec.hidden_size],
+        }
+    }
+
+    /// Appends a sequence, whose ids are proven to lie in the word table: kernels do not check them.
+    fn push(&self, batch: &mut Batch, input: &Encoded, skip: u32, tile: u32) -> Result<()> {
+        if let Some(id) = input.ids.iter().find(|&&id| id as usize >= self.spec.vocab_size) {
+            return Err(Error::Input(format!(
+                "token id {id} is beyond the vocabulary of {} ids of {}",
+                self.spec.vocab_size,
+                self.sentence.transformer_dir.display()
+            )));
+        }
+        let types = self.spec.type_vocab_size.max(1) as u32;
+        if let Some(kind) = input.type_ids.iter().find(|&&kind| kind >= types) {
+            return Err(Error::Input(format!("token type {kind} is beyond this model's {types}")));
+        }
+        let positions = self.spec.positions_of(&input.ids);
+        let tokens = input.ids.iter().zip(positions).zip(&input.type_ids);
+        batch.push(tokens.map(|((&id, position), &kind)| (id, position, kind)), skip, tile);
+        Ok(())
+    }
+
+    /// The prompt's text, and how many tokens of an input it takes that pooling leaves out.
+    fn prompt(&self, prompt: &Prompt) -> Result<(String, u32)> {
+        let name = match prompt {
+            Prompt::None => None,
+            Prompt::Default => self.sentence.default_prompt_name.as_ref(),
+            Prompt::Named(name) => Some(name),
+        };
+        let Some(name) = name else { return Ok((String::new(), 0)) };
+        let Some(text) = self.sentence.prompts.get(name) else {
+            let known: Vec<_> = self.sentence.prompts.keys().map(String::as_str).collect();
+            return Err(Error::Input(format!("the model has no prompt {name:?}, but {}", known.join(", "))));
+        };
+        if self.sentence.include_prompt || text.is_empty() {
+            return Ok((text.clone(), 0));
+        }
+        // as sentence-transformers counts: the prompt's own tokens, without the one that ends a text
+        let ids = self.encode(text)?.ids;
+        let ends = ids.last().is_some_and(|&id| self.tokenizer.is_special(id));
+        Ok((text.clone(), ids.len() as u32 - u32::from(ends)))
+    }
+
+    /// What the model is.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Its sentence-transformers configuration.
+    pub fn sentence(&self) -> &SentenceConfig {
+        &self.sentence
+    }
+
+    /// Most tokens of a text, special ones included; what is beyond is cut.
+    pub fn max_tokens(&self) -> usize {
+        self.max_tokens
+    }
+
+    /// Bytes of the weights on the GPU.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// The program that embeds, for benchmarks and tests.
+    pub fn program(&self) -> &Program {
+        &self.programs[0]
+    }
+
+    /// A batch of texts as the program takes it, for benchmarks and tests.
+    ///
+    /// # Errors
+    /// As [`Encoder::encode`].
+    pub fn batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Batch> {
+        let mut batch = Batch::default();
+        for text in texts {
+            self.push(&mut batch, &self.encode(text.as_ref())?, 0, self.program().recording().tile)?;
+        }
+        Ok(batch)
+    }
+}
+
+/// The most tokens of a text: the folder's own length, else the tokenizer's, and never more than the model's positions.
+fn max_tokens(spec: &Spec, sentence: &SentenceConfig, tokenizer: &Tokenizer) -> usize {
+    let own = sentence.max_seq_length.or(tokenizer.model_max_length());
+    own.unwrap_or(usize::MAX).min(spec.max_tokens())
+}
+
+/// What the sentence part says of the transformer must be true of it.
+fn check_sentence(folder: &Path, spec: &Spec, sentence: &SentenceConfig) -> Result<()> {
+    if let Some(width) = sentence.word_embedding_dimension.filter(|&width| width != spec.hidden_size) {
+        let what = format!("the pooling is for vectors of {width}, and the model's are {}", spec.hidden_size);
+        return Err(Error::file(folder, what));
+    }
+    let mut width = spec.hidden_size * sentence.pooling.len();
+    for dense in &sentence.dense {
+        if dense.in_features != width {
+            let what = format!("in_features is {}, and what comes before makes {width}", dense.in_features);
+            return Err(Error::file(&dense.dir, what));
+        }
+        width = dense.out_features;
+    }
+    Ok(())
+}
+
+/// Batches of at most `most` tokens out of inputs of similar lengths, the longest first.
+fn pack(inputs: &[Encoded], most: usize) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..inputs.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(inputs[i].ids.len()), i));
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for i in order {
+        let length = inputs[i].ids.len();
+        match batches.last_mut() {
+            Some(batch) if tokens + length <= most => batch.push(i),
+            _ => {
+                tokens = 0;
+                batches.push(vec![i]);
+            }
+        }
+        tokens += length;
+    }
+    batches
+}
+
+/// The folder of a model: a path, or a name in `thalweg/models` of the user's cache directory.
+///
+/// # Errors
+/// [`Error::Input`] that says where was looked.
+pub fn find_model(model: &Path) -> Result<PathBuf> {
+    if model.exists() {
+        return Ok(model.into());
+    }
+    let plain_name = model.components().count() == 1 && model.is_relative();
+    let cached = cache_dir().map(|cache| cache.join("models").join(model)).filter(|_| plain_name);
+    match cached {
+        Some(path) if path.exists() => Ok(path),
+        Some(path) => Err(Error::Input(format!(
+            "there is no model {}: neither a folder of that name nor {} exists",
+            model.display(),
+            path.display()
+        ))),
+        None => Err(Error::Input(format!("there is no model folder {}", model.display()))),
+    }
+}
+
+/// Where this crate keeps what it can make or fetch again: `THALWEG_CACHE`, else `thalweg` in the user's cache.
+pub fn cache_dir() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("THALWEG_CACHE").or_else(|| {
+        let base = if cfg!(windows) {
+            set("LOCALAPPDATA")
+        } else if cfg!(target_os = "macos") {
+            set("HOME").map(|home| home.join("Library/Caches"))
+        } else {
+            set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))
+        };
+        base.map(|base| base.join("thalweg"))
+    })
+}
