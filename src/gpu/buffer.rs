@@ -58,7 +58,7 @@ impl Gpu {
             self.finished(submission).await?;
             return Ok(Vec::new());
         }
-        let (sender, mut mapped) = oneshot::channel();
+        let (sender, mapped) = oneshot::channel();
         self.scoped("readback", || {
             buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |outcome| {
                 let _ = sender.send(outcome);
@@ -68,8 +68,9 @@ impl Gpu {
         Counters::add(&self.counters().readbacks, 1);
         self.finished(submission).await?;
         let lost = || Error::DeviceLost("the result could not be read back".into());
-        match mapped.try_recv() {
-            Ok(Some(Ok(()))) => {}
+        // The callback has run, or is about to on a thread whose own submission took it over from the waiter.
+        match mapped.await {
+            Ok(Ok(())) => {}
             _ => return Err(lost()),
         }
         let view = buffer.slice(..bytes).get_mapped_range().map_err(|_| lost())?;
