@@ -25,7 +25,7 @@ fn case(random: &mut Random, reduce: Reduce, rows: usize, columns: usize, center
     // neighbours differ by more than their size, so that no row of few columns has a variance of nearly nothing
     let mut stream = random.values(rows * columns, center, 0.8);
     for (i, x) in stream.iter_mut().enumerate() {
-        *x += if i % columns % 2 == 0 { 1.0 } else { -1.0 };
+        *x += if (i % columns).is_multiple_of(2) { 1.0 } else { -1.0 };
     }
     let gamma = random.values(columns, 1.0, 0.5);
     let beta = random.values(columns, 0.0, 0.5);
