@@ -48,10 +48,11 @@ impl Gpu {
         bytes: u64,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<u8>> {
-        struct Unmap<'a>(&'a wgpu::Buffer);
+        struct Unmap<'a>(&'a Gpu, &'a wgpu::Buffer);
         impl Drop for Unmap<'_> {
             fn drop(&mut self) {
-                self.0.unmap();
+                // a buffer that went with its device cannot be unmapped, which is no error of anyone's
+                self.0.caught(|| self.1.unmap());
             }
         }
         if bytes == 0 {
@@ -64,7 +65,7 @@ impl Gpu {
                 let _ = sender.send(outcome);
             });
         })?;
-        let _unmap = Unmap(buffer);
+        let _unmap = Unmap(self, buffer);
         Counters::add(&self.counters().readbacks, 1);
         self.finished(submission).await?;
         let lost = || Error::DeviceLost("the result could not be read back".into());
