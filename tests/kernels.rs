@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use thalweg::check::{Case, Outputs, Random, cases, run};
 use thalweg::kernels::{KERNELS, matmul::Form};
-use thalweg::schedule::Slot;
-use thalweg::{Gpu, GpuOptions};
+use thalweg::schedule::{Slot, Word};
+use thalweg::{Error, Gpu, GpuOptions};
 
 static GPU: LazyLock<Gpu> = LazyLock::new(|| {
     let gpu = Gpu::new_blocking(GpuOptions::default()).expect("an adapter");
@@ -113,4 +113,47 @@ fn only_attention_moves_information_between_tokens() {
         assert!(tested.contains(kernel.name), "{} never showed the change", kernel.name);
     }
     assert!(tested.contains("attention"));
+}
+
+#[test]
+fn a_kernel_that_does_not_compile_is_an_error() {
+    let mut case = cases(3).remove(0);
+    case.dispatches[0].variant.label = "embed[broken]".into();
+    case.dispatches[0].variant.parts.clear();
+    for _ in 0..2 {
+        match run(&GPU, &case) {
+            Err(Error::Kernel { kernel, message }) => {
+                assert_eq!(kernel, "embed[broken]");
+                assert!(message.contains("weight4") && message.contains("shaders/embed.wgsl:"), "{message}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let case = cases(3).remove(0);
+    case.judge(&run(&GPU, &case).unwrap()).unwrap();
+}
+
+/// The rig's own test: a kernel that computes the wrong thing, or leaves an output out, does not pass.
+#[test]
+fn a_wrong_kernel_fails() {
+    let all = cases(5);
+    let norm =
+        all.iter().find(|c| c.kernel == "layer_norm" && runnable(c) && c.shape.contains("7 rows of 384")).unwrap();
+    // another epsilon, and one row less
+    let mut wrong = norm.clone();
+    wrong.dispatches[0].params[2] = Word::F32(0.01);
+    wrong.judge(&run(&GPU, &wrong).unwrap()).unwrap_err();
+    let mut wrong = norm.clone();
+    wrong.dispatches[0].params[0] = Word::U32(6);
+    wrong.judge(&run(&GPU, &wrong).unwrap()).unwrap_err();
+    // a product without its last column leaves poison behind
+    let product = all.iter().find(|c| c.kernel == "matmul" && c.dispatches.len() == 1).unwrap();
+    let mut wrong = product.clone();
+    wrong.dispatches[0].params[1] = Word::U32(0);
+    wrong.judge(&run(&GPU, &wrong).unwrap()).unwrap_err();
+    // one that writes past its buffer meets the guard words
+    let add = all.iter().find(|c| c.kernel == "residual_add").unwrap();
+    let mut wrong = add.clone();
+    wrong.dispatches[0].params[1] = Word::U32(4);
+    assert!(matches!(run(&GPU, &wrong), Err(Error::Internal { message, .. }) if message.contains("outside")));
 }

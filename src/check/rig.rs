@@ -104,7 +104,8 @@ fn submit(
             wgpu::BindingResource::Buffer(wgpu::BufferBinding {
                 buffer: &guarded.buffer,
                 offset: GUARD as u64,
-                size: std::num::NonZeroU64::new(guarded.bytes as u64),
+                // with the guard behind it: drivers drop what is written past a binding, and nobody would notice
+                size: std::num::NonZeroU64::new((guarded.bytes + GUARD) as u64),
             })
         });
         let entries: Vec<_> = std::iter::once(params.as_entire_binding())

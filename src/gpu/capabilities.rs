@@ -13,7 +13,7 @@ pub struct Capabilities {
     pub cooperative_matrices: Vec<wgpu::wgt::CooperativeMatrixProperties>,
     /// Timestamps around compute passes (`TIMESTAMP_QUERY`).
     pub timestamps: bool,
-    /// The device's limits, not the adapter's.
+    /// The device's limits, not the adapter's; buffers are never larger than 2 GiB.
     pub limits: wgpu::Limits,
     /// What the kernels' defaults are chosen for.
     pub class: AdapterClass,
@@ -50,6 +50,9 @@ impl AdapterClass {
     }
 }
 
+/// DX12 and most Vulkan drivers go wrong beyond this, whatever they promise, and byte offsets must fit 32 bits.
+const LARGEST_BUFFER: u64 = (1 << 31) - 256;
+
 /// Features that some variant uses.
 pub(super) fn useful_features(adapter: &wgpu::Adapter) -> wgpu::Features {
     use wgpu::Features as F;
@@ -77,8 +80,10 @@ impl Capabilities {
     pub(super) fn of(adapter: &wgpu::Adapter, device: &wgpu::Device) -> Result<Self> {
         let info = adapter.get_info();
         let features = device.features();
-        let limits = device.limits();
+        let mut limits = device.limits();
         check_limits(&info.name, &limits)?;
+        limits.max_buffer_size = limits.max_buffer_size.min(LARGEST_BUFFER);
+        limits.max_storage_buffer_binding_size = limits.max_storage_buffer_binding_size.min(LARGEST_BUFFER);
         let subgroups = features
             .contains(wgpu::Features::SUBGROUP)
             .then_some(SubgroupSizes { min: info.subgroup_min_size, max: info.subgroup_max_size });
