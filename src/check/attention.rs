@@ -24,51 +24,90 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
 
 fn case(random: &mut Random, heads: usize, head_size: usize, lengths: &[usize], has_bias: bool) -> Case {
     let total: usize = lengths.iter().sum();
-    let width = heads * head_size;
-    // longer than the longest sequence, as a model's table is
-    let reach = lengths.iter().max().map_or(1, |longest| longest + 3);
+    let longest = lengths.iter().copied().max().unwrap_or(1);
+    let qkv = Qkv::new(random, heads, head_size, total, longest, has_bias);
     let mut batch = Batch::default();
     for &length in lengths {
         batch.push((0..length as u32).map(|i| (0, i, 0)), 0, attention::tile(head_size));
     }
-    let qkv = random.values(total * 3 * width, 0.0, 2.0);
-    let bias = random.values(heads * (2 * reach - 1), 0.0, 2.0);
-    let scale = 1.0 / (head_size as f32).sqrt();
-    let kernel = Attention {
-        heads: Heads {
-            buffer: Slot::Scratch(0),
-            stride: 3 * width,
-            first_q: 0,
-            first_k: width,
-            first_v: 2 * width,
-            heads,
-            head_size,
-            scale,
-        },
-        bias: has_bias.then_some(RelativeBias { table: Slot::Weight(0), reach }),
-        z: Slot::Scratch(1),
-    };
-    let (wide, wide_bias) = (widen(&qkv), widen(&bias));
-    let input = AttentionInput {
-        qkv: &wide,
-        heads,
-        head_size,
-        scale: f64::from(scale),
-        bias: if has_bias { &wide_bias } else { &[] },
-        reach,
-    };
+    let width = heads * head_size;
+    let kernel = Attention { heads: qkv.heads, bias: qkv.bias, z: Slot::Scratch(1) };
     Case {
         kernel: "attention",
         shape: format!("{heads} heads of {head_size}, sequences of {lengths:?}"),
         dispatches: vec![kernel.dispatch()],
         batch,
-        contents: Contents::from([
-            (Slot::Scratch(0), bytes(&qkv)),
-            (Slot::Weight(0), bytes(&bias)),
-            (Slot::Scratch(1), POISON.to_le_bytes().repeat(total * width)),
-        ]),
-        expected: vec![(Slot::Scratch(1), reference::attention(&input, lengths))],
+        expected: vec![(Slot::Scratch(1), reference::attention(&qkv.input(), lengths))],
+        contents: qkv.contents(total * width),
         token_rows: vec![(Slot::Scratch(0), 3 * width), (Slot::Scratch(1), width)],
         tolerance: TOLERANCE,
+    }
+}
+
+/// Random queries, keys and values of some tokens, and a table of biases.
+pub(super) struct Qkv {
+    pub heads: Heads,
+    pub bias: Option<RelativeBias>,
+    values: Vec<f32>,
+    table: Vec<f32>,
+    wide_values: Vec<f64>,
+    /// Empty where there is no bias.
+    wide_table: Vec<f64>,
+    reach: usize,
+}
+
+impl Qkv {
+    pub fn new(
+        random: &mut Random,
+        heads: usize,
+        head_size: usize,
+        tokens: usize,
+        longest: usize,
+        has_bias: bool,
+    ) -> Self {
+        let width = heads * head_size;
+        // longer than the longest sequence, as a model's table is
+        let reach = longest + 3;
+        let values = random.values(tokens * 3 * width, 0.0, 2.0);
+        let table = random.values(heads * (2 * reach - 1), 0.0, 2.0);
+        Qkv {
+            heads: Heads {
+                buffer: Slot::Scratch(0),
+                stride: 3 * width,
+                first_q: 0,
+                first_k: width,
+                first_v: 2 * width,
+                heads,
+                head_size,
+                scale: 1.0 / (head_size as f32).sqrt(),
+            },
+            bias: has_bias.then_some(RelativeBias { table: Slot::Weight(0), reach }),
+            wide_values: widen(&values),
+            wide_table: if has_bias { widen(&table) } else { Vec::new() },
+            values,
+            table,
+            reach,
+        }
+    }
+
+    /// As the references take it.
+    pub fn input(&self) -> AttentionInput<'_> {
+        AttentionInput {
+            qkv: &self.wide_values,
+            heads: self.heads.heads,
+            head_size: self.heads.head_size,
+            scale: f64::from(self.heads.scale),
+            bias: &self.wide_table,
+            reach: self.reach,
+        }
+    }
+
+    /// The buffers before, with a poisoned output of that many elements.
+    pub fn contents(&self, output: usize) -> Contents {
+        Contents::from([
+            (Slot::Scratch(0), bytes(&self.values)),
+            (Slot::Weight(0), bytes(&self.table)),
+            (Slot::Scratch(1), POISON.to_le_bytes().repeat(output)),
+        ])
     }
 }

@@ -38,7 +38,7 @@ impl Random {
         (0..n).map(|_| center + spread * self.uniform()).collect()
     }
 
-    /// A weight [rows, columns] as it is stored on the GPU, and the same values in f64.
+    /// A weight `[rows, columns]` as it is stored on the GPU, and the same values in f64.
     pub fn weight(&mut self, rows: usize, columns: usize, weight_type: WeightType) -> (Vec<u8>, Vec<f64>) {
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         for _ in 0..rows {

@@ -8,7 +8,7 @@ use crate::gpu::Gpu;
 use crate::kernels::Access;
 use crate::schedule::{Dispatch, Input, Slot, Word, fold};
 
-/// Bytes in each buffer before a run. An output that the kernel must not read holds [`POISON`].
+/// Bytes in each buffer before a run. An output that the kernel must not read holds a NaN that shows.
 pub type Contents = HashMap<Slot, Vec<u8>>;
 
 /// What the written buffers hold after a run.

@@ -187,27 +187,6 @@ impl Checkpoint {
         }
     }
 
-    /// Reads `rows` rows from `first_row` on as the bits of F16 or BF16 elements.
-    ///
-    /// # Errors
-    /// As for [`Checkpoint::read_f32_rows`]; F32 is refused too.
-    pub fn read_u16_rows(&self, info: &TensorInfo, first_row: usize, rows: usize, out: &mut [u16]) -> Result<()> {
-        let first = self.check_rows(info, first_row, rows, out.len())?;
-        let widen: fn(u16) -> f32 = match info.dtype {
-            Dtype::F16 => |bits| half::f16::from_bits(bits).to_f32(),
-            Dtype::Bf16 => |bits| half::bf16::from_bits(bits).to_f32(),
-            _ => return Err(self.not_weights(info)),
-        };
-        self.read(info, first.saturating_mul(2), bytemuck::cast_slice_mut(out))?;
-        if cfg!(target_endian = "big") {
-            out.iter_mut().for_each(|x| *x = x.swap_bytes());
-        }
-        match out.iter().position(|&bits| !widen(bits).is_finite()) {
-            Some(i) => Err(self.not_finite(info, first + i as u64, widen(out[i]))),
-            None => Ok(()),
-        }
-    }
-
     fn read_halves(&self, info: &TensorInfo, first: u64, out: &mut [f32], widen: fn(u16) -> f32) -> Result<()> {
         let mut bytes = vec![0; CHUNK.min(out.len() * 2)];
         let mut position = first.saturating_mul(2);

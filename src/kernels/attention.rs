@@ -25,7 +25,7 @@ pub const KERNEL: Kernel = Kernel {
 /// Largest head that the kernel takes.
 pub const MAX_HEAD_SIZE: usize = 256;
 
-/// A table of biases by relative position, f32 [heads, 2·reach - 1], at `key - query + reach - 1`.
+/// A table of biases by relative position, f32 `[heads, 2·reach - 1]`, at `key - query + reach - 1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelativeBias {
     /// The table.
@@ -34,7 +34,7 @@ pub struct RelativeBias {
     pub reach: usize,
 }
 
-/// Where queries, keys and values lie: columns of one buffer, f32 [tokens, stride].
+/// Where queries, keys and values lie: columns of one buffer, f32 `[tokens, stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads {
     /// The buffer.
@@ -62,7 +62,7 @@ pub struct Attention {
     pub heads: Heads,
     /// Added to the scores.
     pub bias: Option<RelativeBias>,
-    /// f32 [tokens, heads, head_size].
+    /// f32 `[tokens, heads, head_size]`.
     pub z: Slot,
 }
 

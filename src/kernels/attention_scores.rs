@@ -28,7 +28,7 @@ pub struct AttentionScores {
     pub heads: Heads,
     /// Added to the scores.
     pub bias: Option<RelativeBias>,
-    /// f32 [heads, tokens, tokens].
+    /// f32 `[heads, tokens, tokens]`.
     pub scores: Slot,
 }
 

@@ -16,7 +16,7 @@ pub const KERNEL: Kernel = Kernel {
 pub struct Embed {
     /// How the word table is stored.
     pub weight: WeightType,
-    /// The chunk of the word table, [rows, padded(columns)].
+    /// The chunk of the word table, `[rows, padded(columns)]`.
     pub words: Slot,
     /// First row of the chunk.
     pub first_row: usize,
@@ -24,9 +24,9 @@ pub struct Embed {
     pub rows: usize,
     /// d_model.
     pub columns: usize,
-    /// Learned positions, f32 [positions, columns].
+    /// Learned positions, f32 `[positions, columns]`.
     pub positions: Option<Slot>,
-    /// Token types, f32 [types, columns].
+    /// Token types, f32 `[types, columns]`.
     pub types: Option<Slot>,
 }
 

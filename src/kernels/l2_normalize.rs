@@ -12,7 +12,7 @@ pub const KERNEL: Kernel =
 pub struct L2Normalize {
     /// How rows are summed.
     pub reduce: Reduce,
-    /// f32 [sequences, columns].
+    /// f32 `[sequences, columns]`.
     pub values: Slot,
     /// Columns.
     pub columns: usize,

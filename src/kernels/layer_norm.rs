@@ -16,9 +16,9 @@ pub const KERNEL: Kernel = Kernel {
 pub struct LayerNorm {
     /// How rows are summed.
     pub reduce: Reduce,
-    /// γ, f32 [columns].
+    /// γ, f32 `[columns]`.
     pub gamma: Slot,
-    /// β, f32 [columns].
+    /// β, f32 `[columns]`.
     pub beta: Slot,
     /// d_model.
     pub columns: usize,

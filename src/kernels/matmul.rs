@@ -110,17 +110,17 @@ pub struct MatMul {
     pub form: Form,
     /// How the weight is stored.
     pub weight_type: WeightType,
-    /// f32 [rows, depth].
+    /// f32 `[rows, depth]`.
     pub input: Slot,
     /// Rows (M).
     pub rows: Extent,
-    /// The chunk of the weight, [columns, padded(depth)].
+    /// The chunk of the weight, `[columns, padded(depth)]`.
     pub weight: Slot,
     /// Rows of the chunk, which are columns of the output (N).
     pub columns: usize,
     /// Columns of the weight (K).
     pub depth: usize,
-    /// f32 [columns], of the chunk.
+    /// f32 `[columns]`, of the chunk.
     pub bias: Option<Slot>,
     /// Applied after the bias.
     pub activation: Activation,

@@ -19,7 +19,7 @@ pub struct Pool {
     pub mode: Pooling,
     /// d_model.
     pub columns: usize,
-    /// f32 [sequences, out_columns].
+    /// f32 `[sequences, out_columns]`.
     pub pooled: Slot,
     /// Columns of the output.
     pub out_columns: usize,

@@ -10,7 +10,7 @@ pub const KERNEL: Kernel =
 /// One addition.
 #[derive(Clone, Copy, Debug)]
 pub struct ResidualAdd {
-    /// f32 [tokens, columns].
+    /// f32 `[tokens, columns]`.
     pub term: Slot,
     /// d_model.
     pub columns: usize,

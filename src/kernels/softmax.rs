@@ -12,7 +12,7 @@ pub const KERNEL: Kernel =
 pub struct Softmax {
     /// How rows are summed.
     pub reduce: Reduce,
-    /// f32 [rows, columns].
+    /// f32 `[rows, columns]`.
     pub values: Slot,
     /// Rows.
     pub rows: Extent,

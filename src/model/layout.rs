@@ -33,10 +33,10 @@ pub struct Chunk {
     pub rows: usize,
 }
 
-/// A matrix with a bias, [rows] in f32, split like the matrix.
+/// A matrix with a bias, `[rows]` in f32, split like the matrix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Linear {
-    /// The matrix [out, in].
+    /// The matrix `[out, in]`.
     pub weight: Matrix,
     /// One buffer for each chunk; empty where there is no bias.
     pub bias: Vec<Slot>,
@@ -250,7 +250,7 @@ impl Builder<'_> {
         Slot::Weight(self.parameters.len() - 1)
     }
 
-    /// Matrices [rows, columns] one below the other, in chunks within the binding limit.
+    /// Matrices `[rows, columns]` one below the other, in chunks within the binding limit.
     fn matrix(&mut self, names: &[String], rows: &[usize], columns: usize) -> Result<Matrix> {
         let infos: Vec<_> =
             names.iter().zip(rows).map(|(name, &rows)| self.tensor(name, &[rows, columns])).collect::<Result<_>>()?;
@@ -283,7 +283,7 @@ impl Builder<'_> {
             .collect())
     }
 
-    /// A small table [rows, columns] in f32, without padding.
+    /// A small table `[rows, columns]` in f32, without padding.
     fn table(&mut self, stem: &str, rows: usize, columns: usize) -> Result<Slot> {
         let tensor = self.tensor(&format!("{stem}.weight"), &[rows, columns])?.name.clone();
         Ok(self.push(vec![Part { tensor, first_row: 0, rows }], columns, columns, WeightType::F32))

@@ -20,7 +20,7 @@ impl RelativeBuckets {
         direction + bucket.min(half - 1)
     }
 
-    /// Spreads weights [buckets, heads] into a table [heads, 2·reach - 1] at `key - query + reach - 1`.
+    /// Spreads weights `[buckets, heads]` into a table `[heads, 2·reach - 1]` at `key - query + reach - 1`.
     pub fn table(&self, weights: &[f32], heads: usize, reach: usize) -> Vec<f32> {
         let bucket = |i: usize| self.of(i as i64 - (reach as i64 - 1));
         (0..heads)

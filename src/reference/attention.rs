@@ -4,7 +4,7 @@ use super::softmax;
 
 /// What attention works on.
 pub struct AttentionInput<'a> {
-    /// Rows of queries, keys and values, [tokens, 3, heads, head_size].
+    /// Rows of queries, keys and values, `[tokens, 3, heads, head_size]`.
     pub qkv: &'a [f64],
     /// Heads.
     pub heads: usize,
@@ -12,7 +12,7 @@ pub struct AttentionInput<'a> {
     pub head_size: usize,
     /// Scores are multiplied by this.
     pub scale: f64,
-    /// [heads, 2·reach - 1] by key - query + reach - 1; empty where there is none.
+    /// `[heads, 2·reach - 1]` by key - query + reach - 1; empty where there is none.
     pub bias: &'a [f64],
     /// The bias covers distances below this.
     pub reach: usize,

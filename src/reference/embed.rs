@@ -1,6 +1,6 @@
 //! Embedding sum in f64.
 
-/// out[t] = words[id] + positions[position] + types[type]; tables are [rows, columns], absent ones empty.
+/// `out[t] = words[id] + positions[position] + types[type]`; tables are `[rows, columns]`, absent ones empty.
 pub fn embed(tokens: &[[u32; 4]], words: &[f64], positions: &[f64], types: &[f64], columns: usize) -> Vec<f64> {
     let mut out = Vec::new();
     for &[id, position, kind, _] in tokens {

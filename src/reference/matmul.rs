@@ -2,7 +2,7 @@
 
 use crate::kernels::matmul::Activation;
 
-/// out[m, n] = activation(Σ_k rows[m, k] · weight[n, k] + bias[n]) for a weight of `columns` rows; `bias` may be empty.
+/// `out[m, n] = activation(Σ_k rows[m, k] · weight[n, k] + bias[n])` for a weight of `columns` rows; `bias` may be empty.
 pub fn matmul(
     rows: &[f64],
     weight: &[f64],

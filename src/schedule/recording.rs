@@ -120,7 +120,7 @@ impl Grid {
 /// What is bound: each slot is one buffer of the model, the batch or the workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
-    /// The residual stream, f32 [tokens, d_model]: one buffer from the embedding to the head.
+    /// The residual stream, f32 `[tokens, d_model]`: one buffer from the embedding to the head.
     Stream,
     /// A buffer of the model's weights, by its place.
     Weight(usize),

@@ -7,29 +7,29 @@ use crate::error::{Error, Result};
 /// What is seen at a point. Shapes are without a batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
-    /// What enters block 0, [tokens, d_model].
+    /// What enters block 0, `[tokens, d_model]`.
     Embed,
-    /// The stream before a block, [tokens, d_model].
+    /// The stream before a block, `[tokens, d_model]`.
     ResidPre,
-    /// Queries after the bias, before QK norm and RoPE, [tokens, heads, d_head].
+    /// Queries after the bias, before QK norm and RoPE, `[tokens, heads, d_head]`.
     Q,
     /// Keys, likewise.
     K,
     /// Values, likewise.
     V,
-    /// Attention's result for each head, before W_O, [tokens, heads, d_head].
+    /// Attention's result for each head, before W_O, `[tokens, heads, d_head]`.
     Z,
-    /// Attention weights, [heads, tokens, tokens] by query and key; not part of `all`.
+    /// Attention weights, `[heads, tokens, tokens]` by query and key; not part of `all`.
     Pattern,
-    /// t1: exactly what attention adds to the stream, [tokens, d_model].
+    /// t1: exactly what attention adds to the stream, `[tokens, d_model]`.
     AttnOut,
-    /// t2: the stream after attention was added, [tokens, d_model].
+    /// t2: the stream after attention was added, `[tokens, d_model]`.
     ResidMid,
     /// t3: t2 normalised; post-norm blocks only.
     NormalizedResidMid,
-    /// t4: exactly what the FFN adds to the stream, [tokens, d_model].
+    /// t4: exactly what the FFN adds to the stream, `[tokens, d_model]`.
     MlpOut,
-    /// t5: the stream after the FFN was added, [tokens, d_model].
+    /// t5: the stream after the FFN was added, `[tokens, d_model]`.
     ResidPost,
     /// h: t5 normalised; post-norm blocks only.
     NormalizedResidPost,
