@@ -240,6 +240,9 @@ impl Encoder {
 
     /// Appends a sequence, whose ids are proven to lie in the word table: kernels do not check them.
     fn push(&self, batch: &mut Batch, input: &Encoded, skip: u32, tile: u32) -> Result<()> {
+        if input.ids.is_empty() {
+            return Err(Error::Input("a text has no tokens at all: this tokenizer adds none to an empty one".into()));
+        }
         if let Some(id) = input.ids.iter().find(|&&id| id as usize >= self.spec.vocab_size) {
             return Err(Error::Input(format!(
                 "token id {id} is beyond the vocabulary of {} ids of {}",

@@ -227,3 +227,14 @@ fn a_tokenizer_larger_than_the_vocabulary_is_an_error_of_that_text() {
     let error = encoder.embed_blocking(&["river"]).unwrap_err();
     assert!(error.to_string().contains("5000"), "{error}");
 }
+
+#[test]
+fn a_text_without_any_token_is_an_error() {
+    let folder = spoiled("models/bert_odd", |dir| {
+        edit(&dir.join("tokenizer.json"), |t| t["post_processor"] = Value::Null);
+    });
+    let encoder = load(&GPU, folder.path(), Dtype::Auto).unwrap();
+    assert_eq!(encoder.embed_blocking(&["river", "river"]).unwrap().len(), 2);
+    let error = encoder.embed_blocking(&["river", "", "river"]).unwrap_err();
+    assert!(matches!(&error, Error::Input(what) if what.contains("no tokens")), "{error:?}");
+}
