@@ -172,7 +172,7 @@ impl Checkpoint {
         let first = self.check_rows(info, first_row, rows, out.len())?;
         match info.dtype {
             Dtype::F32 => {
-                self.read(info, first * 4, bytemuck::cast_slice_mut(out))?;
+                self.read(info, first.saturating_mul(4), bytemuck::cast_slice_mut(out))?;
                 if cfg!(target_endian = "big") {
                     out.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits().swap_bytes()));
                 }
@@ -198,7 +198,7 @@ impl Checkpoint {
             Dtype::Bf16 => |bits| half::bf16::from_bits(bits).to_f32(),
             _ => return Err(self.not_weights(info)),
         };
-        self.read(info, first * 2, bytemuck::cast_slice_mut(out))?;
+        self.read(info, first.saturating_mul(2), bytemuck::cast_slice_mut(out))?;
         if cfg!(target_endian = "big") {
             out.iter_mut().for_each(|x| *x = x.swap_bytes());
         }
@@ -210,7 +210,7 @@ impl Checkpoint {
 
     fn read_halves(&self, info: &TensorInfo, first: u64, out: &mut [f32], widen: fn(u16) -> f32) -> Result<()> {
         let mut bytes = vec![0; CHUNK.min(out.len() * 2)];
-        let mut position = first * 2;
+        let mut position = first.saturating_mul(2);
         for chunk in out.chunks_mut(CHUNK / 2) {
             let bytes = &mut bytes[..chunk.len() * 2];
             self.read(info, position, bytes)?;
@@ -231,7 +231,8 @@ impl Checkpoint {
                 format_args!("{rows} rows from {first_row} on in {len} elements do not fit shape {:?}", info.shape),
             ));
         }
-        Ok(first_row as u64 * info.row_len() as u64)
+        // it fits for every tensor that the parser made; for another one, reading past its end is the error
+        Ok((first_row as u64).saturating_mul(info.row_len() as u64))
     }
 
     fn not_weights(&self, info: &TensorInfo) -> Error {

@@ -82,8 +82,9 @@ pub(crate) fn quote(name: &str) -> String {
     let mut chars = name.chars();
     let head: String = chars.by_ref().take(LONGEST).collect();
     let rest = if chars.next().is_some() { "…" } else { "" };
-    let escaped: String =
-        head.chars().flat_map(|c| if c == '\'' { vec![c] } else { c.escape_debug().collect() }).collect();
+    let plain = |c: char| matches!(c, '\'' | '"' | '\\');
+    let escape = |c: char| if plain(c) { c.to_string() } else { c.escape_debug().to_string() };
+    let escaped: String = head.chars().map(escape).collect();
     format!("`{escaped}{rest}`")
 }
 

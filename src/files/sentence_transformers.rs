@@ -66,7 +66,7 @@ pub enum Activation {
 /// A `Dense` module: a linear layer on the pooled vector, and an activation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenseConfig {
-    /// The folder with its weights: `linear.weight` [out_features, in_features] and `linear.bias` [out_features].
+    /// The folder with its weights: `linear.weight` of `[out_features, in_features]`, `linear.bias` of `[out_features]`.
     pub dir: PathBuf,
     /// Length of its input.
     pub in_features: usize,

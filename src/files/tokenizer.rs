@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use tokenizers::models::ModelWrapper;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper};
@@ -88,6 +89,9 @@ impl Tokenizer {
             Some(n) if n.as_f64().is_some_and(|n| n > super::config::MAX_NUMBER as f64) => None,
             _ => settings.opt_usize("model_max_length")?,
         };
+        if matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_some_and(|p| p != 0.0)) {
+            return Err(Error::unsupported(&path, "BPE with dropout: the same text would have other ids each time"));
+        }
         guard(&path, "loading", || {
             inner.with_padding(None);
             inner.with_truncation(None)?;
