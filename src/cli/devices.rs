@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use thalweg::gpu::adapters;
-use thalweg::{AdapterChoice, Capabilities, Error, Gpu, GpuOptions};
+use thalweg::{AdapterChoice, Capabilities, Error, Gpu};
 
 use super::Context;
 
@@ -32,17 +32,10 @@ struct Found {
 
 impl Devices {
     pub fn run(self, context: &Context) -> Result<()> {
-        let backends = context.machine.backend;
-        let all = pollster::block_on(adapters(backends));
-        let open = |(index, adapter): (usize, wgpu::Adapter)| {
-            let options = GpuOptions { adapter: AdapterChoice::Index(index), backends, ..Default::default() };
-            let capabilities = Gpu::new_blocking(options).map(|gpu| gpu.capabilities().clone());
-            let matrices = adapter.cooperative_matrix_properties();
-            Found { index, info: adapter.get_info(), matrices, capabilities }
-        };
+        let all = pollster::block_on(adapters(context.machine.backend));
         let wanted = context.machine.adapter.as_ref();
         let chosen = all.into_iter().enumerate().filter(|(i, a)| wanted.is_none_or(|w| fits(w, *i, &a.get_info())));
-        let found: Vec<Found> = chosen.map(open).collect();
+        let found: Vec<Found> = chosen.map(|(index, adapter)| Found::open(index, &adapter)).collect();
         if found.is_empty() {
             // the reason, in the words of the other subcommands
             context.gpu()?;
@@ -70,6 +63,16 @@ fn fits(wanted: &AdapterChoice, index: usize, info: &wgpu::AdapterInfo) -> bool 
 }
 
 impl Found {
+    fn open(index: usize, adapter: &wgpu::Adapter) -> Self {
+        let (required_features, required_limits) = Gpu::required(adapter);
+        let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
+        let capabilities = match pollster::block_on(adapter.request_device(&descriptor)) {
+            Ok((device, queue)) => Gpu::from_host(adapter, device, queue).map(|gpu| gpu.capabilities().clone()),
+            Err(e) => Err(Error::Unsuitable { adapter: adapter.get_info().name, what: e.to_string() }),
+        };
+        Found { index, info: adapter.get_info(), matrices: adapter.cooperative_matrix_properties(), capabilities }
+    }
+
     fn kind(&self) -> &'static str {
         match self.info.device_type {
             wgpu::DeviceType::DiscreteGpu => "discrete",

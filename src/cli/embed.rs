@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 use thalweg::{EmbedOptions, Embedding, Encoder, Prompt};
 
@@ -22,16 +22,16 @@ Example:
 
 /// Turns texts into vectors
 #[derive(Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, group = ArgGroup::new("what").required(true).args(["texts", "input"]))]
 pub struct Embed {
     /// Hugging Face or sentence-transformers folder, or the name of a model in the cache
     #[arg(long, value_name = "M")]
     model: PathBuf,
     /// Texts to embed
-    #[arg(required_unless_present = "input", value_name = "TEXT")]
+    #[arg(value_name = "TEXT")]
     texts: Vec<String>,
     /// File whose lines are embedded; - is standard input
-    #[arg(long, value_name = "FILE|-", conflicts_with = "texts")]
+    #[arg(long, value_name = "FILE|-")]
     input: Option<PathBuf>,
     /// Leaves the vectors' lengths as they are
     #[arg(long)]

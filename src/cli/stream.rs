@@ -1,11 +1,11 @@
 //! `thalweg stream`: instruments on the residual stream.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use thalweg::files::safetensors::{TensorData, TensorOut, write};
 use thalweg::stream::{Trace, parse_points};
 
@@ -33,13 +33,12 @@ Example:
 
 /// Writes what passes points of the stream into a safetensors file
 #[derive(Args)]
-#[command(after_help = NOTES)]
+#[command(after_help = NOTES, group = ArgGroup::new("what").required(true).args(["text", "ids"]))]
 pub struct Tap {
     /// Hugging Face or sentence-transformers folder, or the name of a model in the cache
     #[arg(long, value_name = "M")]
     model: PathBuf,
     /// The text; special tokens are added, and what is beyond the model's length is cut
-    #[arg(required_unless_present = "ids", conflicts_with = "ids")]
     text: Option<String>,
     /// Token ids instead, taken as they are
     #[arg(long)]
@@ -100,11 +99,12 @@ impl Tap {
 }
 
 /// Writes the trace; returns the size of its tensors in bytes.
-fn save(trace: &Trace, out: &std::path::Path, model: &str) -> Result<usize> {
+fn save(trace: &Trace, out: &Path, model: &str) -> Result<usize> {
     // the encoder has checked that they are in its vocabulary, which is far below 2^31
     let ids: Vec<i32> = trace.ids.iter().map(|&id| id as i32).collect();
     let names: Vec<String> = trace.tensors.keys().map(ToString::to_string).collect();
-    let mut tensors = vec![TensorOut { name: "ids", shape: &[ids.len()], data: TensorData::I32(&ids) }];
+    let tokens = [ids.len()];
+    let mut tensors = vec![TensorOut { name: "ids", shape: &tokens, data: TensorData::I32(&ids) }];
     let mut elements = ids.len();
     for (name, tensor) in names.iter().zip(trace.tensors.values()) {
         tensors.push(TensorOut { name, shape: &tensor.shape, data: TensorData::F32(&tensor.data) });
