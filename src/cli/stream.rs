@@ -38,7 +38,7 @@ pub struct Tap {
     /// Hugging Face or sentence-transformers folder, or the name of a model in the cache
     #[arg(long, value_name = "M")]
     model: PathBuf,
-    /// The text; special tokens are added, and what is beyond the model's length is cut
+    /// The text; special tokens are added but no prompt, and what is beyond the model's length is cut
     text: Option<String>,
     /// Token ids instead, taken as they are
     #[arg(long)]
