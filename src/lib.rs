@@ -2,12 +2,14 @@
 
 #![warn(missing_docs)]
 
+pub mod check;
 mod encode;
 mod error;
 pub mod files;
 pub mod gpu;
 pub mod kernels;
 pub mod model;
+pub mod reference;
 pub mod schedule;
 pub mod stream;
 mod task;

@@ -48,28 +48,30 @@ impl Gpu {
         bytes: u64,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<u8>> {
-        struct Unmap<'a>(&'a wgpu::Buffer);
+        struct Unmap<'a>(&'a Gpu, &'a wgpu::Buffer);
         impl Drop for Unmap<'_> {
             fn drop(&mut self) {
-                self.0.unmap();
+                // a buffer that went with its device cannot be unmapped, which is no error of anyone's
+                self.0.caught(|| self.1.unmap());
             }
         }
         if bytes == 0 {
             self.finished(submission).await?;
             return Ok(Vec::new());
         }
-        let (sender, mut mapped) = oneshot::channel();
+        let (sender, mapped) = oneshot::channel();
         self.scoped("readback", || {
             buffer.map_async(wgpu::MapMode::Read, 0..bytes, move |outcome| {
                 let _ = sender.send(outcome);
             });
         })?;
-        let _unmap = Unmap(buffer);
+        let _unmap = Unmap(self, buffer);
         Counters::add(&self.counters().readbacks, 1);
         self.finished(submission).await?;
         let lost = || Error::DeviceLost("the result could not be read back".into());
-        match mapped.try_recv() {
-            Ok(Some(Ok(()))) => {}
+        // The callback has run, or is about to on a thread whose own submission took it over from the waiter.
+        match mapped.await {
+            Ok(Ok(())) => {}
             _ => return Err(lost()),
         }
         let view = buffer.slice(..bytes).get_mapped_range().map_err(|_| lost())?;

@@ -33,19 +33,24 @@ impl Waiter {
 
 fn wait_for_jobs(device: &wgpu::Device, jobs: &Receiver<Job>, lost: &OnceLock<String>) {
     while let Ok(Job { submission, done }) = jobs.recv() {
-        // wgpu panics in `poll` where the wait itself fails, which is how some drivers show a lost device; a host's
-        // device-lost callback runs in here too, and its panic must not end this thread.
-        let poll = || device.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        let outcome = match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the driver failed while waiting for the GPU".to_string()),
-        };
+        let outcome = poll(device, wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
         if let Err(why) = &outcome {
-            // Waiting fails only for a submission that never ran or a device that is gone.
+            // Waiting fails only for a submission that never ran or a device that is gone. A plain poll runs the
+            // callbacks that are due now, a device-lost callback among them.
+            let _ = poll(device, wgpu::PollType::Poll);
             let _ = lost.set(why.clone());
         }
         let _ = done.send(outcome);
+    }
+}
+
+/// wgpu panics in `poll` where the wait itself fails, which is how some drivers show a lost device; a host's callbacks run
+/// in here too, and a panic of theirs must not end the thread.
+fn poll(device: &wgpu::Device, how: wgpu::PollType) -> Result<(), String> {
+    match catch_unwind(AssertUnwindSafe(|| device.poll(how))) {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the driver failed while waiting for the GPU".to_string()),
     }
 }
 

@@ -36,6 +36,19 @@ impl Batch {
         }
     }
 
+    /// The rows of each sequence.
+    pub fn sequences(&self) -> Vec<std::ops::Range<usize>> {
+        self.sequences.iter().map(|s| s[0] as usize..(s[0] + s[1]) as usize).collect()
+    }
+
+    /// Gives a token the id of another that has a different one, for checks of token locality.
+    pub(crate) fn change_id(&mut self, token: usize) {
+        let own = self.tokens[token][0];
+        if let Some(other) = self.tokens.iter().map(|t| t[0]).find(|id| *id != own) {
+            self.tokens[token][0] = other;
+        }
+    }
+
     /// A part of the upload.
     pub(crate) fn input(&self, input: Input) -> &[u8] {
         bytemuck::cast_slice(match input {

@@ -10,5 +10,6 @@ mod workspace;
 pub use batch::Batch;
 pub use compile::{Choices, Head, record};
 pub use profile::DispatchTime;
+pub(crate) use program::fold;
 pub use program::{Outcome, Program};
 pub use recording::{Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Slot, Word, Work};

@@ -181,6 +181,7 @@ pub struct Dispatch {
 
 /// A step of a recording.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly every command is a dispatch")]
 pub enum Command {
     /// Run a kernel.
     Dispatch(Dispatch),

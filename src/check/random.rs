@@ -1,0 +1,78 @@
+//! Seeded random inputs.
+
+use half::{bf16, f16};
+
+use crate::kernels::{WeightType, padded};
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Random(seed)
+    }
+
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// Uniform in [-1, 1).
+    pub fn uniform(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+
+    /// Values uniform in [center - spread, center + spread).
+    pub fn values(&mut self, n: usize, center: f32, spread: f32) -> Vec<f32> {
+        (0..n).map(|_| center + spread * self.uniform()).collect()
+    }
+
+    /// A weight [rows, columns] as it is stored on the GPU, and the same values in f64.
+    pub fn weight(&mut self, rows: usize, columns: usize, weight_type: WeightType) -> (Vec<u8>, Vec<f64>) {
+        let (mut bytes, mut values) = (Vec::new(), Vec::new());
+        for _ in 0..rows {
+            for c in 0..padded(columns) {
+                let value = if c < columns { self.uniform() } else { 0.0 };
+                let kept = match weight_type {
+                    WeightType::F32 => {
+                        bytes.extend(value.to_le_bytes());
+                        value
+                    }
+                    WeightType::F16 => {
+                        bytes.extend(f16::from_f32(value).to_le_bytes());
+                        f16::from_f32(value).to_f32()
+                    }
+                    WeightType::Bf16 => {
+                        bytes.extend(bf16::from_f32(value).to_le_bytes());
+                        bf16::from_f32(value).to_f32()
+                    }
+                };
+                if c < columns {
+                    values.push(f64::from(kept));
+                }
+            }
+        }
+        (bytes, values)
+    }
+}
+
+/// The same values in f64.
+pub fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().copied().map(f64::from).collect()
+}
+
+/// The bytes of values.
+pub fn bytes(values: &[f32]) -> Vec<u8> {
+    bytemuck::cast_slice(values).to_vec()
+}
