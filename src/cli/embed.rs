@@ -13,7 +13,7 @@ use super::{Context, count, progress, say};
 
 const NOTES: &str = "Each line of standard output is {\"index\":0,\"tokens\":12,\"embedding\":[…]}, in the order of \
 the inputs; index counts them from 0. A text that was cut to the model's length also has \"truncated_from\", its number \
-of tokens before. Every line of the input is a text, an empty one too; a line ends with LF or CRLF and has at most 16 \
+of tokens before. Every line of the input is a text, an empty one too; a line ends with LF or CRLF and has at most 4 \
 MiB. Lines of a .jsonl file are objects with a \"text\".
 
 Example:

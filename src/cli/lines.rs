@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thalweg::{Error, Result};
 
-/// The longest line, in bytes; a tokenizer needs about a hundred times as much memory.
-const MAX_LINE: usize = 16 << 20;
+/// The longest line, in bytes; a tokenizer may take two hundred times as much memory.
+const MAX_LINE: usize = 4 << 20;
 /// A chunk has at most so many texts, and ends with the text that makes it so many bytes.
 const CHUNK_TEXTS: usize = 1024;
 const CHUNK_BYTES: u64 = 4 << 20;

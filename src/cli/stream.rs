@@ -1,12 +1,13 @@
 //! `thalweg stream`: instruments on the residual stream.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{ArgGroup, Args, Subcommand};
-use thalweg::files::safetensors::{TensorData, TensorOut, write};
+use thalweg::files::safetensors::{self, TensorData, TensorOut};
 use thalweg::stream::{Trace, parse_points};
 
 use super::{Context, count, say};
@@ -93,7 +94,7 @@ impl Tap {
         let trace = encoder.trace_blocking(&ids, &points)?;
         let bytes = save(&trace, &self.out, &self.model.display().to_string())?;
         let (tensors, tokens) = (count(trace.tensors.len() as u64, "point"), count(ids.len() as u64, "token"));
-        say("wrote", &format!("{tensors} of {tokens}, {bytes} bytes, to {}", self.out.display()));
+        let _ = writeln!(io::stderr(), "wrote {tensors} of {tokens} ({bytes} bytes) to {}", self.out.display());
         Ok(())
     }
 }
@@ -112,6 +113,6 @@ fn save(trace: &Trace, out: &Path, model: &str) -> Result<usize> {
     }
     let metadata = [("model", model), ("thalweg", env!("CARGO_PKG_VERSION"))];
     let metadata: BTreeMap<String, String> = metadata.map(|(key, value)| (key.into(), value.into())).into();
-    write(out, &tensors, &metadata)?;
+    safetensors::write(out, &tensors, &metadata)?;
     Ok(elements * 4)
 }

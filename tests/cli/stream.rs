@@ -40,7 +40,7 @@ fn all_points() {
         let expected = SafeTensors::deserialize(&expected).expect("safetensors");
         let (run, bytes) = tap(name, &["--points", "all,pattern", "--", &text]);
         assert_eq!((run.code, run.stdout.as_str()), (0, ""), "{name}: {}", run.stderr);
-        assert!(run.stderr.starts_with("wrote: "), "{}", run.stderr);
+        assert!(run.stderr.starts_with("wrote "), "{}", run.stderr);
         let found = SafeTensors::deserialize(&bytes).expect("safetensors");
         let points = |file: &SafeTensors| {
             let mut names: Vec<String> = file.names().iter().map(ToString::to_string).collect();
