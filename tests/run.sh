@@ -6,5 +6,4 @@ cd "$(dirname "$0")/.."
 setup
 cargo fmt --check
 cargo clippy --all-targets -- -D warnings
-cargo test --all-targets
-cargo test --doc
+cargo test
