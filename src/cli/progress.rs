@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use thalweg::{CancelToken, Task};
 
 /// The bar of a model that is loaded, in bytes.
@@ -14,7 +14,7 @@ pub fn loading() -> ProgressBar {
 
 /// The bar of texts that are embedded, by their bytes; without a total, it only counts them.
 pub fn texts(total_bytes: Option<u64>) -> ProgressBar {
-    match total_bytes {
+    let bar = match total_bytes {
         Some(total) => {
             let bar = ProgressBar::new(total);
             bar.set_style(style("embedding [{bar:40}] {percent}% {msg} ({eta})"));
@@ -25,7 +25,9 @@ pub fn texts(total_bytes: Option<u64>) -> ProgressBar {
             bar.set_style(style("{spinner} embedding {msg}"));
             bar
         }
-    }
+    };
+    // an error leaves no bar behind either
+    bar.with_finish(ProgressFinish::AndClear)
 }
 
 fn style(template: &str) -> ProgressStyle {
