@@ -19,3 +19,8 @@ pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Capabilities, Gpu, GpuOptions};
 pub use model::Dtype;
 pub use task::{CancelToken, Progress, Task};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

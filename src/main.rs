@@ -1,2 +1,7 @@
-//! The command line.
-fn main() {}
+//! The command line: everything is in `cli`, one file a subcommand.
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 
 use futures_channel::oneshot;
 
@@ -15,19 +16,32 @@ struct Job {
     done: oneshot::Sender<Result<(), String>>,
 }
 
-/// The sending end; the thread ends when the last `Gpu` drops it.
+/// The thread and the sending end of its queue; the last `Gpu` that drops it ends the thread.
 pub(super) struct Waiter {
-    jobs: Sender<Job>,
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Waiter {
+    /// Waits for the thread, whose device is the last: a driver that is still closing when the program ends may crash it.
+    fn drop(&mut self) {
+        self.jobs = None;
+        let Some(thread) = self.thread.take() else { return };
+        // a completed future may have been run, and with it the last `Gpu` dropped, on that very thread
+        if thread.thread().id() != std::thread::current().id() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Waiter {
     pub(super) fn start(device: wgpu::Device, lost: Arc<OnceLock<String>>) -> Result<Self> {
         let (jobs, queue) = channel();
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("thalweg-waiter".into())
             .spawn(move || wait_for_jobs(&device, &queue, &lost))
             .map_err(|e| Error::Internal { during: "start of the waiter thread".into(), message: e.to_string() })?;
-        Ok(Waiter { jobs })
+        Ok(Waiter { jobs: Some(jobs), thread: Some(thread) })
     }
 }
 
@@ -64,12 +78,15 @@ impl Gpu {
         submission: wgpu::SubmissionIndex,
     ) -> impl Future<Output = Result<()>> + Send + 'static {
         let (done, outcome) = oneshot::channel();
-        let sent = self.0.waiter.jobs.send(Job { submission, done });
+        let sent = self.0.waiter.jobs.as_ref().is_some_and(|jobs| jobs.send(Job { submission, done }).is_ok());
         let gpu = self.clone();
         async move {
             let gone = |why: String| Error::DeviceLost(gpu.0.lost.get().cloned().unwrap_or(why));
-            sent.map_err(|_| gone("the waiter thread has ended".into()))?;
-            outcome.await.map_err(|_| gone("the waiter thread has ended".into()))?.map_err(gone)
+            let ended = || gone("the waiter thread has ended".into());
+            if !sent {
+                return Err(ended());
+            }
+            outcome.await.map_err(|_| ended())?.map_err(gone)
         }
     }
 }

@@ -1,0 +1,156 @@
+//! What all subcommands share: their common options, exit codes, errors, interruption and warnings.
+
+mod devices;
+mod embed;
+mod lines;
+mod progress;
+mod search;
+mod stream;
+
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use thalweg::{AdapterChoice, CancelToken, Dtype, Encoder, Error, Gpu, GpuOptions, LoadOptions};
+
+const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 no usable adapter, 4 bad model or input, \
+5 device lost or out of memory, 130 interrupted.
+
+Example:
+  thalweg search --model all-MiniLM-L6-v2 \"how do I build it?\" README.md";
+
+/// A GPU engine for transformers that keeps the residual stream resident on the GPU.
+#[derive(Parser)]
+#[command(version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    machine: Machine,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Devices(devices::Devices),
+    Embed(embed::Embed),
+    Search(search::Search),
+    Stream(stream::Stream),
+}
+
+/// The options of every subcommand.
+#[derive(Args)]
+struct Machine {
+    /// GPU to use: its number in `thalweg devices`, or a part of its name
+    #[arg(long, global = true, value_name = "N|NAME", help_heading = "Machine")]
+    adapter: Option<AdapterChoice>,
+    /// Only this graphics API
+    #[arg(long, global = true, value_name = "vulkan|metal|dx12|gl", value_parser = backend, help_heading = "Machine")]
+    backend: Option<wgpu::Backends>,
+    /// How weights are stored on the GPU; auto is as in the file
+    #[arg(long, global = true, value_name = "f32|f16|auto", default_value = "auto", help_heading = "Machine")]
+    dtype: Dtype,
+}
+
+fn backend(name: &str) -> Result<wgpu::Backends, String> {
+    match name {
+        "vulkan" => Ok(wgpu::Backends::VULKAN),
+        "metal" => Ok(wgpu::Backends::METAL),
+        "dx12" => Ok(wgpu::Backends::DX12),
+        "gl" => Ok(wgpu::Backends::GL),
+        _ => Err(format!("{name:?} is none of vulkan, metal, dx12, gl")),
+    }
+}
+
+/// What a subcommand runs with.
+struct Context {
+    machine: Machine,
+    cancel: CancelToken,
+}
+
+impl Context {
+    fn gpu(&self) -> Result<Gpu> {
+        let adapter = self.machine.adapter.clone().unwrap_or_default();
+        let options = GpuOptions { adapter, backends: self.machine.backend, ..Default::default() };
+        Ok(Gpu::new_blocking(options)?)
+    }
+
+    /// Loads a model, with a progress bar.
+    fn encoder(&self, model: &Path) -> Result<Encoder> {
+        // a model that is not there is told before the GPU is opened
+        let model = thalweg::find_model(model)?;
+        let gpu = self.gpu()?;
+        let bar = progress::loading();
+        let options = LoadOptions { dtype: self.machine.dtype, task: progress::task(&bar, &self.cancel) };
+        let encoder = pollster::block_on(Encoder::load_with(&gpu, model, options));
+        bar.finish_and_clear();
+        Ok(encoder?)
+    }
+}
+
+/// Parses the arguments, runs the subcommand and turns its outcome into an exit code.
+pub fn main() -> ExitCode {
+    // a panic inside a dependency becomes an error below, and its place is for those who debug
+    std::panic::set_hook(Box::new(|info| log::debug!("{info}")));
+    let cli = Cli::parse();
+    let quiet = "warn,wgpu_hal=off,wgpu_core=error,naga=error";
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(quiet)).init();
+    let context = Context { machine: cli.machine, cancel: CancelToken::new() };
+    stop_on_interrupt(context.cancel.clone());
+    let outcome = catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Devices(command) => command.run(&context),
+        Command::Embed(command) => command.run(&context),
+        Command::Search(command) => command.run(&context),
+        Command::Stream(command) => command.run(&context),
+    }));
+    match outcome {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => failure(&error),
+        Err(_) => {
+            say("error", "a bug in thalweg or in a library that it uses; RUST_LOG=debug says where");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// The first Ctrl-C asks the engine to stop; what does not within a second (reading a terminal, say) is ended.
+fn stop_on_interrupt(cancel: CancelToken) {
+    let handler = move || {
+        cancel.cancel();
+        std::thread::sleep(Duration::from_secs(1));
+        std::process::exit(130);
+    };
+    if let Err(error) = ctrlc::set_handler(handler) {
+        log::warn!("Ctrl-C cannot be handled: {error}");
+    }
+}
+
+fn failure(error: &anyhow::Error) -> ExitCode {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        say("error", &error.to_string());
+        return ExitCode::from(error.exit_code());
+    }
+    // the library wraps its own, so that a bare one is about standard output
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return ExitCode::SUCCESS; // the reader has seen enough
+        }
+        say("error", &format!("cannot write the results: {error}"));
+        return ExitCode::from(4);
+    }
+    say("error", &format!("{error:#}"));
+    ExitCode::from(1)
+}
+
+/// A line on standard error, which may be closed: `eprintln!` would panic.
+fn say(kind: &str, text: &str) {
+    let _ = writeln!(io::stderr(), "{kind}: {text}");
+}
+
+/// `1 token`, `2 tokens`.
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}

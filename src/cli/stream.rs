@@ -1,0 +1,118 @@
+//! `thalweg stream`: instruments on the residual stream.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use anyhow::Result;
+use clap::{ArgGroup, Args, Subcommand};
+use thalweg::files::safetensors::{self, TensorData, TensorOut};
+use thalweg::stream::{Trace, parse_points};
+
+use super::{Context, count, say};
+
+/// Watches the residual stream
+#[derive(Args)]
+pub struct Stream {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Tap(Tap),
+}
+
+const NOTES: &str = "Points: hook_embed, blocks.{l}.hook_resid_pre, blocks.{l}.attn.hook_q|k|v|z|pattern, \
+blocks.{l}.hook_attn_out, hook_resid_mid, hook_normalized_resid_mid, hook_mlp_out, hook_resid_post, \
+hook_normalized_resid_post; or resid_post for every block, resid_post@3 for one, t1 to t5 and h, or all (all but the \
+patterns). The file has a tensor for each point under its full name, f32 [tokens, …], and ids [tokens] i32.
+
+Example:
+  thalweg stream tap --model all-MiniLM-L6-v2 \"The river runs deep.\" --points all --out stream.safetensors";
+
+/// Writes what passes points of the stream into a safetensors file
+#[derive(Args)]
+#[command(after_help = NOTES, group = ArgGroup::new("what").required(true).args(["text", "ids"]))]
+pub struct Tap {
+    /// Hugging Face or sentence-transformers folder, or the name of a model in the cache
+    #[arg(long, value_name = "M")]
+    model: PathBuf,
+    /// The text; special tokens are added but no prompt, and what is beyond the model's length is cut
+    text: Option<String>,
+    /// Token ids instead, taken as they are
+    #[arg(long)]
+    ids: Option<Ids>,
+    /// Points to watch, separated by commas
+    #[arg(long, value_name = "P,…")]
+    points: String,
+    /// File to write
+    #[arg(long, value_name = "F.safetensors")]
+    out: PathBuf,
+}
+
+/// Numbers with spaces or commas between.
+#[derive(Clone)]
+struct Ids(Vec<u32>);
+
+impl FromStr for Ids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+        words
+            .map(|word| word.parse().map_err(|_| format!("{word:?} is no token id")))
+            .collect::<Result<_, _>>()
+            .map(Ids)
+    }
+}
+
+impl Stream {
+    pub fn run(self, context: &Context) -> Result<()> {
+        match self.command {
+            Command::Tap(tap) => tap.run(context),
+        }
+    }
+}
+
+impl Tap {
+    fn run(self, context: &Context) -> Result<()> {
+        let encoder = context.encoder(&self.model)?;
+        let points = parse_points(&self.points, encoder.spec().num_hidden_layers)?;
+        let ids = match (self.ids, self.text) {
+            (Some(Ids(ids)), _) => ids,
+            (None, text) => {
+                let encoded = encoder.encode(&text.unwrap_or_default())?;
+                if encoded.untruncated > encoded.ids.len() {
+                    let (all, kept) = (encoded.untruncated, encoded.ids.len());
+                    say("warning", &format!("the text has {all} tokens, and only the first {kept} count"));
+                }
+                encoded.ids
+            }
+        };
+        let trace = encoder.trace_blocking(&ids, &points)?;
+        let bytes = save(&trace, &self.out, &self.model.display().to_string())?;
+        let (tensors, tokens) = (count(trace.tensors.len() as u64, "point"), count(ids.len() as u64, "token"));
+        let _ = writeln!(io::stderr(), "wrote {tensors} of {tokens} ({bytes} bytes) to {}", self.out.display());
+        Ok(())
+    }
+}
+
+/// Writes the trace; returns the size of its tensors in bytes.
+fn save(trace: &Trace, out: &Path, model: &str) -> Result<usize> {
+    // the encoder has checked that they are in its vocabulary, which is far below 2^31
+    let ids: Vec<i32> = trace.ids.iter().map(|&id| id as i32).collect();
+    let names: Vec<String> = trace.tensors.keys().map(ToString::to_string).collect();
+    let tokens = [ids.len()];
+    let mut tensors = vec![TensorOut { name: "ids", shape: &tokens, data: TensorData::I32(&ids) }];
+    let mut elements = ids.len();
+    for (name, tensor) in names.iter().zip(trace.tensors.values()) {
+        tensors.push(TensorOut { name, shape: &tensor.shape, data: TensorData::F32(&tensor.data) });
+        elements += tensor.data.len();
+    }
+    let metadata = [("model", model), ("thalweg", env!("CARGO_PKG_VERSION"))];
+    let metadata: BTreeMap<String, String> = metadata.map(|(key, value)| (key.into(), value.into())).into();
+    safetensors::write(out, &tensors, &metadata)?;
+    Ok(elements * 4)
+}
