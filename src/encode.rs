@@ -35,9 +35,12 @@ pub struct EmbedOptions {
 
 impl Default for EmbedOptions {
     fn default() -> Self {
-        EmbedOptions { normalize: true, batch_tokens: 2048, prompt: Prompt::Default, task: Task::default() }
+        EmbedOptions { normalize: true, batch_tokens: BATCH_TOKENS, prompt: Prompt::Default, task: Task::default() }
     }
 }
+
+/// Tokens of a batch where nothing else is said: what a load reserves buffers for.
+const BATCH_TOKENS: usize = 2048;
 
 /// Which of the model's prompts is put in front of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +125,7 @@ impl Encoder {
             Program::new(gpu, recording, Arc::clone(&weights))
         };
         let programs = [program(sentence.normalize)?, program(false)?];
+        programs[0].reserve(BATCH_TOKENS)?;
         Ok(Encoder {
             gpu: gpu.clone(),
             spec,
@@ -135,12 +139,17 @@ impl Encoder {
         })
     }
 
-    /// Embeds texts, in their order.
+    /// Embeds texts, in their order. Texts that are too long for the model are cut, which is logged as a warning;
+    /// [`Encoder::embed_with`] says of each.
     ///
     /// # Errors
     /// As [`Encoder::embed_with`].
     pub async fn embed<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<Vec<f32>>> {
         let embeddings = self.embed_with(texts, &EmbedOptions::default()).await?;
+        let cut = embeddings.iter().filter(|e| e.untruncated > e.tokens).count();
+        if cut > 0 {
+            log::warn!("{cut} of {} texts had more than {} tokens and were cut", texts.len(), self.max_tokens);
+        }
         Ok(embeddings.into_iter().map(|e| e.vector).collect())
     }
 

@@ -29,7 +29,7 @@ pub struct Outcome {
 }
 
 impl Program {
-    /// Compiles what the recording needs. Nothing is allocated before the first forward.
+    /// Compiles what the recording needs. Nothing is allocated before the first forward or [`Program::reserve`].
     ///
     /// # Errors
     /// [`Error::Kernel`] where a kernel does not compile, [`Error::DeviceLost`].
@@ -55,6 +55,17 @@ impl Program {
             .unwrap_or(4)
             .max(4 * self.recording.d_model as u64);
         (limits.max_storage_buffer_binding_size.min(limits.max_buffer_size) / widest) as usize
+    }
+
+    /// Makes a workspace for any batch of up to so many tokens, unless there is one: the first forward then allocates
+    /// nothing either.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub fn reserve(&self, tokens: usize) -> Result<()> {
+        let tokens = tokens.clamp(1, self.max_tokens()) as u32;
+        // as many sequences and tiles as tokens: texts of one token each
+        self.lease(Dims { tokens, sequences: tokens, tiles: tokens, pairs: 0 }).map(drop)
     }
 
     /// Runs one batch.
@@ -83,6 +94,7 @@ impl Program {
     /// A workspace for a batch: an idle one that is large enough, or a new one.
     pub(super) fn lease(&self, dims: Dims) -> Result<Lease<'_>> {
         self.gpu.alive()?;
+        let dims = self.recording.sized_by(dims);
         let mut smaller = None;
         {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,9 +116,9 @@ impl Program {
     fn round_up(&self, dims: Dims) -> Dims {
         let most = self.max_tokens().max(dims.tokens as usize) as u32;
         let tokens = dims.tokens.max(64).next_power_of_two().min(most);
-        let sequences = dims.sequences.max(8).next_power_of_two();
+        let sequences = dims.sequences.max(8).next_power_of_two().min(tokens);
         // each sequence has at most one tile that is not full
-        let tiles = dims.tiles.max(tokens / self.recording.tile + sequences);
+        let tiles = dims.tiles.max(tokens / self.recording.tile + sequences).min(tokens);
         Dims { tokens, sequences, tiles, pairs: dims.pairs }
     }
 

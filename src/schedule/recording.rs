@@ -239,6 +239,12 @@ impl Recording {
         })
     }
 
+    /// The sizes that its buffers depend on: pairs only where a pattern is stored.
+    pub fn sized_by(&self, dims: Dims) -> Dims {
+        let pairs = self.scratch.iter().any(|s| s.size.dim == Dim::Pairs);
+        Dims { pairs: if pairs { dims.pairs } else { 0 }, ..dims }
+    }
+
     /// Size of a slot that lives in a workspace, in bytes; weights have their own.
     pub fn bytes(&self, slot: Slot, dims: &Dims) -> u64 {
         match slot {
