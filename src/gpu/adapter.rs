@@ -23,6 +23,16 @@ impl std::str::FromStr for AdapterChoice {
     }
 }
 
+impl std::fmt::Display for AdapterChoice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            AdapterChoice::Best => f.write_str("a usable adapter"),
+            AdapterChoice::Index(n) => write!(f, "adapter {n}"),
+            AdapterChoice::Name(name) => write!(f, "an adapter named {name:?}"),
+        }
+    }
+}
+
 /// How to find and open the GPU.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
@@ -72,7 +82,7 @@ pub(super) async fn choose(options: &GpuOptions) -> Result<wgpu::Adapter> {
         "none was found; install a Vulkan driver (on Debian and Ubuntu, mesa-vulkan-drivers has a software one)".into()
     } else {
         let names: Vec<_> = found.iter().enumerate().map(|(i, a)| format!("{i}: {}", a.get_info().name)).collect();
-        format!("{wanted:?} is not among {}", names.join(", "))
+        format!("{wanted} is not among {}", names.join(", "))
     }))
 }
 
