@@ -1,4 +1,4 @@
-// Layer normalisation in place: x = (x - mean) / sqrt(variance + eps) * gamma + beta, over each row.
+// Layer normalisation: (x - mean) / sqrt(variance + eps) * gamma + beta, over each row.
 // One workgroup a row. The variance is of the centred values (two passes), which loses nothing to cancellation.
 
 struct Params {
@@ -12,7 +12,7 @@ override LANES: u32 = 64u;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gamma: array<f32>;
 @group(0) @binding(2) var<storage, read> beta: array<f32>;
-@group(0) @binding(3) var<storage, read_write> stream: array<f32>;
+// binding 3 and up: the rows, by a norm part
 
 @compute @workgroup_size(LANES)
 fn layer_norm(
@@ -28,19 +28,19 @@ fn layer_norm(
 
     var sum = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
-        sum += stream[first + i];
+        sum += take(first + i);
     }
     let mean = reduce_sum(lane, sum) / f32(params.columns);
 
     var squares = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
-        let centred = stream[first + i] - mean;
+        let centred = take(first + i) - mean;
         squares = fma(centred, centred, squares);
     }
     let variance = reduce_sum(lane, squares) / f32(params.columns);
     let scale = 1.0 / sqrt(variance + params.eps);
 
     for (var i = lane; i < params.columns; i += LANES) {
-        stream[first + i] = fma((stream[first + i] - mean) * scale, gamma[i], beta[i]);
+        put(first + i, fma((take(first + i) - mean) * scale, gamma[i], beta[i]));
     }
 }

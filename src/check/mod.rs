@@ -3,6 +3,7 @@
 mod attention;
 mod attention_scores;
 mod embed;
+mod gate;
 mod l2_normalize;
 mod layer_norm;
 mod matmul;
@@ -10,6 +11,7 @@ mod pool;
 mod random;
 mod residual_add;
 mod rig;
+mod rms_norm;
 mod softmax;
 
 pub use random::Random;
@@ -44,11 +46,13 @@ pub const TOLERANCE: f64 = 5e-6;
 
 /// Every case of every kernel, with inputs from `seed`.
 pub fn cases(seed: u64) -> Vec<Case> {
-    let makers: [fn(&mut Random) -> Vec<Case>; 9] = [
+    let makers: [fn(&mut Random) -> Vec<Case>; 11] = [
         embed::cases,
         layer_norm::cases,
+        rms_norm::cases,
         residual_add::cases,
         matmul::cases,
+        gate::cases,
         attention::cases,
         attention_scores::cases,
         softmax::cases,

@@ -1,6 +1,7 @@
 //! Host half of `shaders/matmul.wgsl`: the product with a stored weight, with bias, activation and the addition into
 //! the residual stream in its epilogue.
 
+pub use super::activation::Activation;
 use super::{Kernel, Load, ParamType::U32, Variant, WeightType, padded, read, write};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
@@ -46,50 +47,6 @@ impl Form {
         match self {
             Form::Register => (8, 32),
             Form::Workgroup => (64, 64),
-        }
-    }
-}
-
-/// Applied to each output after the bias; the numbers are the shader's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// Nothing.
-    None = 0,
-    /// GELU by the error function.
-    GeluErf = 1,
-    /// GELU by its tanh approximation.
-    GeluTanh = 2,
-    /// max(x, 0).
-    Relu = 3,
-    /// The hyperbolic tangent.
-    Tanh = 4,
-    /// The logistic function.
-    Sigmoid = 5,
-    /// x · sigmoid(x).
-    Silu = 6,
-}
-
-impl Activation {
-    /// All of them.
-    pub const ALL: [Activation; 7] = [
-        Activation::None,
-        Activation::GeluErf,
-        Activation::GeluTanh,
-        Activation::Relu,
-        Activation::Tanh,
-        Activation::Sigmoid,
-        Activation::Silu,
-    ];
-
-    fn tag(self) -> &'static str {
-        match self {
-            Activation::None => "",
-            Activation::GeluErf => "gelu",
-            Activation::GeluTanh => "gelu_tanh",
-            Activation::Relu => "relu",
-            Activation::Tanh => "tanh",
-            Activation::Sigmoid => "sigmoid",
-            Activation::Silu => "silu",
         }
     }
 }
@@ -150,7 +107,7 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         if add { "add" } else { "" },
     ];
     Variant {
-        parts: vec![form_part, rows_part, weight.part(), if add { "out_add" } else { "out_store" }],
+        parts: vec!["activation", form_part, rows_part, weight.part(), if add { "out_add" } else { "out_store" }],
         constants: vec![("ACTIVATION", activation as u32), ("HAS_BIAS", bias.into())],
         bindings: vec![read("rows"), read("weight"), read("bias"), write(if add { "stream" } else { "output" })],
         ..Variant::new("matmul", &tags)

@@ -1,14 +1,17 @@
 //! The kernels' host halves: for each `shaders/NAME.wgsl` its variants, bindings, parameters and grid, as plain data.
 
+pub mod activation;
 pub mod attention;
 pub mod attention_scores;
 pub mod embed;
+pub mod gate;
 pub mod l2_normalize;
 pub mod layer_norm;
 pub mod link;
 pub mod matmul;
 pub mod pool;
 pub mod residual_add;
+pub mod rms_norm;
 pub mod softmax;
 
 use crate::gpu::Capabilities;
@@ -29,8 +32,10 @@ pub struct Kernel {
 pub const KERNELS: &[Kernel] = &[
     embed::KERNEL,
     layer_norm::KERNEL,
+    rms_norm::KERNEL,
     residual_add::KERNEL,
     matmul::KERNEL,
+    gate::KERNEL,
     attention::KERNEL,
     attention_scores::KERNEL,
     softmax::KERNEL,

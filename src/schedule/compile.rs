@@ -8,7 +8,7 @@ use crate::kernels::attention::{self, Attention, Heads};
 use crate::kernels::attention_scores::AttentionScores;
 use crate::kernels::embed::Embed;
 use crate::kernels::l2_normalize::L2Normalize;
-use crate::kernels::layer_norm::LayerNorm;
+use crate::kernels::layer_norm::{self, LayerNorm};
 use crate::kernels::matmul::{self, Activation, MatMul, Output};
 use crate::kernels::pool::Pool;
 use crate::kernels::residual_add::ResidualAdd;
@@ -133,6 +133,7 @@ impl Recorder<'_> {
                 beta: norm.beta,
                 columns: self.spec.hidden_size,
                 eps: self.spec.layer_norm_eps,
+                output: layer_norm::Output::InPlace,
             }
             .dispatch(),
         );
