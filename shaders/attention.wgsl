@@ -1,10 +1,12 @@
 // Fused scaled dot-product attention: z = softmax(q kᵀ · scale + bias) v for each head and each sequence of a ragged
 // batch, with online normalisation, so that no matrix of scores is stored.
 // A workgroup is one tile of queries of one sequence and one head; an invocation is one query. Keys come 8 at a time,
-// in order from the sequence's first, whatever else is in the batch.
+// in groups counted from the sequence's first, whatever else is in the batch. A query sees the keys from `before`
+// tokens before it to `after` behind it: that is all there is to causal and to local attention.
 
 struct Params {
     heads: u32,
+    group: u32,   // heads that share one head of keys and values
     head_size: u32,
     quads: u32,   // groups of 4 in a head, the last perhaps partial
     stride: u32,  // elements in a row of q, k and v
@@ -12,13 +14,17 @@ struct Params {
     first_k: u32,
     first_v: u32,
     tiles: u32,
+    before: u32,  // tokens that a query sees before itself
+    after: u32,   // and behind
     reach: u32,   // the bias covers distances below this
     scale: f32,   // 1/√head_size as a rule
+    cap: f32,     // scores are bent to cap · tanh(score / cap)
 }
 
 override QUERIES: u32 = 32u; // invocations, and queries a tile
 override QUADS: u32 = 8u;    // room in workgroup memory for this many groups of 4
 override HAS_BIAS: bool = false;
+override HAS_CAP: bool = false;
 
 const MASKED = -1e30;
 
@@ -36,12 +42,16 @@ fn along(score: f32, q: vec4<f32>, k: vec4<f32>) -> f32 {
     return fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, score))));
 }
 
-fn scaled(score: f32, key: u32, length: u32, bias_row: u32) -> f32 {
+fn scaled(score: f32, key: u32, query: u32, length: u32, bias_row: u32) -> f32 {
     var s = score * params.scale;
+    if (HAS_CAP) {
+        s = params.cap * tanh_of(s / params.cap);
+    }
     if (HAS_BIAS) {
         s += bias[bias_row + min(key, length - 1u)];
     }
-    return select(MASKED, s, key < length);
+    let visible = key < length && key + params.before >= query && key <= query + params.after;
+    return select(MASKED, s, visible);
 }
 
 @compute @workgroup_size(QUERIES)
@@ -60,9 +70,13 @@ fn attention(
     let length = tile.y;
     let query = min(tile.z + lane, length - 1u);
     let column = head * params.head_size;
+    let kv_column = head / params.group * params.head_size;
     let q_at = (first + query) * params.stride + params.first_q + column;
-    let k_at = first * params.stride + params.first_k + column;
-    let v_at = first * params.stride + params.first_v + column;
+    let k_at = first * params.stride + params.first_k + kv_column;
+    let v_at = first * params.stride + params.first_v + kv_column;
+    // the keys that any query of the tile sees, from the beginning of a group on
+    let begin = (tile.z - min(tile.z, params.before)) / 8u * 8u;
+    let end = min(length, min(tile.z + QUERIES, length) + params.after);
     // bias[bias_row + key] is the entry for key - query
     let bias_row = head * (2u * params.reach - 1u) + params.reach - 1u - query;
 
@@ -71,7 +85,7 @@ fn attention(
     }
     var largest = MASKED;
     var total = 0.0;
-    for (var key = 0u; key < length; key += 8u) {
+    for (var key = begin; key < end; key += 8u) {
         let row0 = key * params.stride;
         let row1 = min(key + 1u, length - 1u) * params.stride;
         let row2 = min(key + 2u, length - 1u) * params.stride;
@@ -99,14 +113,14 @@ fn attention(
             s6 = along(s6, q, k4(k_at + row6, d));
             s7 = along(s7, q, k4(k_at + row7, d));
         }
-        s0 = scaled(s0, key, length, bias_row);
-        s1 = scaled(s1, key + 1u, length, bias_row);
-        s2 = scaled(s2, key + 2u, length, bias_row);
-        s3 = scaled(s3, key + 3u, length, bias_row);
-        s4 = scaled(s4, key + 4u, length, bias_row);
-        s5 = scaled(s5, key + 5u, length, bias_row);
-        s6 = scaled(s6, key + 6u, length, bias_row);
-        s7 = scaled(s7, key + 7u, length, bias_row);
+        s0 = scaled(s0, key, query, length, bias_row);
+        s1 = scaled(s1, key + 1u, query, length, bias_row);
+        s2 = scaled(s2, key + 2u, query, length, bias_row);
+        s3 = scaled(s3, key + 3u, query, length, bias_row);
+        s4 = scaled(s4, key + 4u, query, length, bias_row);
+        s5 = scaled(s5, key + 5u, query, length, bias_row);
+        s6 = scaled(s6, key + 6u, query, length, bias_row);
+        s7 = scaled(s7, key + 7u, query, length, bias_row);
         let highest = max(max(max(s0, s1), max(s2, s3)), max(max(s4, s5), max(s6, s7)));
         let top = max(largest, highest);
         let shrink = exp(largest - top);

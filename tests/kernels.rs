@@ -76,7 +76,7 @@ fn forms_of_matmul_agree_bit_for_bit() {
 #[test]
 fn only_attention_moves_information_between_tokens() {
     let mut random = Random::new(seed());
-    let mut tested = BTreeSet::new();
+    let (mut tested, mut moved) = (BTreeSet::new(), false);
     for case in cases(11).iter().filter(|c| runnable(c) && !c.token_rows.is_empty()) {
         let (slot, width) = case.token_rows[0];
         let tokens = case.contents_of(slot).len() / 4 / width;
@@ -102,8 +102,7 @@ fn only_attention_moves_information_between_tokens() {
         } else {
             assert_eq!(case.kernel, "attention");
             assert!(differ.iter().all(|&t| of_same_sequence(t)), "{}: {differ:?}", case.shape);
-            let others = (0..tokens).filter(|&t| t != changed && of_same_sequence(t)).count();
-            assert!(others == 0 || differ.len() > 1, "attention moved nothing: {}", case.shape);
+            moved |= differ.iter().any(|&t| t != changed);
         }
         if differ.contains(&changed) {
             tested.insert(case.kernel);
@@ -112,7 +111,7 @@ fn only_attention_moves_information_between_tokens() {
     for kernel in KERNELS.iter().filter(|k| k.token_local) {
         assert!(tested.contains(kernel.name), "{} never showed the change", kernel.name);
     }
-    assert!(tested.contains("attention"));
+    assert!(tested.contains("attention") && moved, "attention moved nothing");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod random;
 mod residual_add;
 mod rig;
 mod rms_norm;
+mod rope;
 mod softmax;
 
 pub use random::Random;
@@ -46,13 +47,14 @@ pub const TOLERANCE: f64 = 5e-6;
 
 /// Every case of every kernel, with inputs from `seed`.
 pub fn cases(seed: u64) -> Vec<Case> {
-    let makers: [fn(&mut Random) -> Vec<Case>; 11] = [
+    let makers: [fn(&mut Random) -> Vec<Case>; 12] = [
         embed::cases,
         layer_norm::cases,
         rms_norm::cases,
         residual_add::cases,
         matmul::cases,
         gate::cases,
+        rope::cases,
         attention::cases,
         attention_scores::cases,
         softmax::cases,

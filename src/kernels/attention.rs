@@ -10,6 +10,7 @@ pub const KERNEL: Kernel = Kernel {
     variants,
     params: &[
         ("heads", U32),
+        ("group", U32),
         ("head_size", U32),
         ("quads", U32),
         ("stride", U32),
@@ -17,8 +18,11 @@ pub const KERNEL: Kernel = Kernel {
         ("first_k", U32),
         ("first_v", U32),
         ("tiles", U32),
+        ("before", U32),
+        ("after", U32),
         ("reach", U32),
         ("scale", F32),
+        ("cap", F32),
     ],
 };
 
@@ -35,7 +39,7 @@ pub struct RelativeBias {
 }
 
 /// Where queries, keys and values lie: columns of one buffer, f32 `[tokens, stride]`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heads {
     /// The buffer.
     pub buffer: Slot,
@@ -47,12 +51,47 @@ pub struct Heads {
     pub first_k: usize,
     /// The same of the values.
     pub first_v: usize,
-    /// Heads.
+    /// Heads of queries.
     pub heads: usize,
+    /// Heads of keys and values, which as many heads of queries share each.
+    pub kv_heads: usize,
     /// Elements in a head.
     pub head_size: usize,
     /// Scores are multiplied by this.
     pub scale: f32,
+    /// Then bent to cap · tanh(score / cap).
+    pub cap: Option<f32>,
+    /// What a query sees.
+    pub mask: Mask,
+}
+
+/// How many tokens a query sees before and behind itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mask {
+    /// Before.
+    pub before: u32,
+    /// Behind; 0 is causal.
+    pub after: u32,
+}
+
+impl Mask {
+    /// More tokens than any sequence has, so that sums with positions stay below 2^32.
+    const ALL: u32 = 1 << 30;
+    /// Every token sees every other.
+    pub const NONE: Mask = Mask { before: Self::ALL, after: Self::ALL };
+    /// Every token sees itself and all before it.
+    pub const CAUSAL: Mask = Mask { before: Self::ALL, after: 0 };
+
+    /// Causal, and no further back than `window` tokens, the query among them.
+    pub const fn window(window: u32) -> Self {
+        Mask { before: window - 1, after: 0 }
+    }
+}
+
+impl Heads {
+    pub(super) fn group(&self) -> u32 {
+        (self.heads / self.kv_heads) as u32
+    }
 }
 
 /// Attention of one block.
@@ -81,17 +120,25 @@ fn quads(head_size: usize) -> u32 {
     }
 }
 
-fn variant(head_size: usize, load: Load, bias: bool) -> Variant {
+fn variant(head_size: usize, load: Load, bias: bool, cap: bool) -> Variant {
     let room = quads(head_size);
     let size = format!("{}", room * 4);
     Variant {
-        parts: vec![match load {
-            Load::Vec4 => "heads_vec4",
-            Load::Scalar => "heads_scalar",
-        }],
-        constants: vec![("QUERIES", tile(head_size)), ("QUADS", room), ("HAS_BIAS", bias.into())],
+        parts: vec![
+            "tanh",
+            match load {
+                Load::Vec4 => "heads_vec4",
+                Load::Scalar => "heads_scalar",
+            },
+        ],
+        constants: vec![
+            ("QUERIES", tile(head_size)),
+            ("QUADS", room),
+            ("HAS_BIAS", bias.into()),
+            ("HAS_CAP", cap.into()),
+        ],
         bindings: vec![read("tiles"), read("q"), read("k"), read("v"), read("bias"), write("z")],
-        ..Variant::new("attention", &[&size, load.tag(), if bias { "bias" } else { "" }])
+        ..Variant::new("attention", &[&size, load.tag(), if bias { "bias" } else { "" }, if cap { "cap" } else { "" }])
     }
 }
 
@@ -99,7 +146,9 @@ fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     for head_size in [32, 64, 128, 256] {
         for load in Load::ALL {
-            all.extend([false, true].map(|bias| variant(head_size, load, bias)));
+            for bias in [false, true] {
+                all.extend([false, true].map(|cap| variant(head_size, load, bias, cap)));
+            }
         }
     }
     all
@@ -115,9 +164,10 @@ impl Attention {
         assert!(h.head_size <= MAX_HEAD_SIZE, "heads of {} elements", h.head_size);
         let load = Load::choose(&[h.stride, h.first_q, h.first_k, h.first_v, h.head_size]);
         Dispatch {
-            variant: variant(h.head_size, load, self.bias.is_some()),
+            variant: variant(h.head_size, load, self.bias.is_some(), h.cap.is_some()),
             params: vec![
                 Word::U32(h.heads as u32),
+                Word::U32(h.group()),
                 Word::U32(h.head_size as u32),
                 Word::U32(h.head_size.div_ceil(4) as u32),
                 Word::U32(h.stride as u32),
@@ -125,8 +175,11 @@ impl Attention {
                 Word::U32(h.first_k as u32),
                 Word::U32(h.first_v as u32),
                 Word::Extent(Extent::new(1, Dim::Tiles)),
+                Word::U32(h.mask.before),
+                Word::U32(h.mask.after),
                 Word::U32(self.bias.map_or(1, |b| b.reach as u32)),
                 Word::F32(h.scale),
+                Word::F32(h.cap.unwrap_or(1.0)),
             ],
             bindings: vec![
                 Slot::Input(Input::Tiles),

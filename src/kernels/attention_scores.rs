@@ -11,13 +11,17 @@ pub const KERNEL: Kernel = Kernel {
     variants,
     params: &[
         ("heads", U32),
+        ("group", U32),
         ("head_size", U32),
         ("stride", U32),
         ("first_q", U32),
         ("first_k", U32),
         ("tokens", U32),
+        ("before", U32),
+        ("after", U32),
         ("reach", U32),
         ("scale", F32),
+        ("cap", F32),
     ],
 };
 
@@ -32,16 +36,17 @@ pub struct AttentionScores {
     pub scores: Slot,
 }
 
-fn variant(bias: bool) -> Variant {
+fn variant(bias: bool, cap: bool) -> Variant {
     Variant {
-        constants: vec![("HAS_BIAS", bias.into())],
+        parts: vec!["tanh"],
+        constants: vec![("HAS_BIAS", bias.into()), ("HAS_CAP", cap.into())],
         bindings: vec![read("q"), read("k"), read("bias"), write("scores")],
-        ..Variant::new("attention_scores", &[if bias { "bias" } else { "" }])
+        ..Variant::new("attention_scores", &[if bias { "bias" } else { "" }, if cap { "cap" } else { "" }])
     }
 }
 
 fn variants() -> Vec<Variant> {
-    [false, true].map(variant).into()
+    [(false, false), (false, true), (true, false), (true, true)].map(|(bias, cap)| variant(bias, cap)).into()
 }
 
 impl AttentionScores {
@@ -49,16 +54,20 @@ impl AttentionScores {
     pub fn dispatch(&self) -> Dispatch {
         let h = &self.heads;
         Dispatch {
-            variant: variant(self.bias.is_some()),
+            variant: variant(self.bias.is_some(), h.cap.is_some()),
             params: vec![
                 Word::U32(h.heads as u32),
+                Word::U32(h.group()),
                 Word::U32(h.head_size as u32),
                 Word::U32(h.stride as u32),
                 Word::U32(h.first_q as u32),
                 Word::U32(h.first_k as u32),
                 Word::Extent(Extent::new(1, Dim::Tokens)),
+                Word::U32(h.mask.before),
+                Word::U32(h.mask.after),
                 Word::U32(self.bias.map_or(1, |b| b.reach as u32)),
                 Word::F32(h.scale),
+                Word::F32(h.cap.unwrap_or(1.0)),
             ],
             bindings: vec![h.buffer, h.buffer, self.bias.map_or(h.buffer, |b| b.table), self.scores],
             grid: Grid::new(Extent::new(h.heads as u64, Dim::Pairs), 64),

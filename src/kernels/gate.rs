@@ -23,7 +23,7 @@ pub struct Gate {
 
 fn variant(activation: Activation) -> Variant {
     Variant {
-        parts: vec!["activation"],
+        parts: vec!["tanh", "activation"],
         constants: vec![("ACTIVATION", activation as u32)],
         bindings: vec![read("gate_up"), write("output")],
         ..Variant::new("gate", &[activation.tag()])

@@ -107,7 +107,14 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         if add { "add" } else { "" },
     ];
     Variant {
-        parts: vec!["activation", form_part, rows_part, weight.part(), if add { "out_add" } else { "out_store" }],
+        parts: vec![
+            "tanh",
+            "activation",
+            form_part,
+            rows_part,
+            weight.part(),
+            if add { "out_add" } else { "out_store" },
+        ],
         constants: vec![("ACTIVATION", activation as u32), ("HAS_BIAS", bias.into())],
         bindings: vec![read("rows"), read("weight"), read("bias"), write(if add { "stream" } else { "output" })],
         ..Variant::new("matmul", &tags)

@@ -12,6 +12,7 @@ pub mod matmul;
 pub mod pool;
 pub mod residual_add;
 pub mod rms_norm;
+pub mod rope;
 pub mod softmax;
 
 use crate::gpu::Capabilities;
@@ -36,6 +37,7 @@ pub const KERNELS: &[Kernel] = &[
     residual_add::KERNEL,
     matmul::KERNEL,
     gate::KERNEL,
+    rope::KERNEL,
     attention::KERNEL,
     attention_scores::KERNEL,
     softmax::KERNEL,

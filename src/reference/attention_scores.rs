@@ -5,7 +5,7 @@ use super::AttentionInput;
 /// scores[head, query, key] of a sequence of `length` tokens.
 pub fn attention_scores(input: &AttentionInput<'_>, length: usize) -> Vec<f64> {
     let mut out = Vec::new();
-    for head in 0..input.heads {
+    for head in 0..input.heads.heads {
         for query in 0..length {
             out.extend((0..length).map(|key| input.score(0, query, key, head)));
         }

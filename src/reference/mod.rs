@@ -10,6 +10,7 @@ mod matmul;
 mod pool;
 mod residual_add;
 mod rms_norm;
+mod rope;
 mod softmax;
 
 pub use attention::{AttentionInput, attention};
@@ -22,4 +23,5 @@ pub use matmul::{activate, matmul};
 pub use pool::pool;
 pub use residual_add::residual_add;
 pub use rms_norm::rms_norm;
+pub use rope::rope;
 pub use softmax::softmax;

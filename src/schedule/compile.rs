@@ -4,7 +4,7 @@ use super::recording::{Capture, Command, Dim, Dispatch, Extent, Recording, Scrat
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
 use crate::kernels::Reduce;
-use crate::kernels::attention::{self, Attention, Heads};
+use crate::kernels::attention::{self, Attention, Heads, Mask};
 use crate::kernels::attention_scores::AttentionScores;
 use crate::kernels::embed::Embed;
 use crate::kernels::l2_normalize::L2Normalize;
@@ -191,8 +191,11 @@ impl Recorder<'_> {
             first_k: width,
             first_v: 2 * width,
             heads: spec.num_attention_heads,
+            kv_heads: spec.num_attention_heads,
             head_size: spec.head_size,
             scale: 1.0 / (spec.head_size as f32).sqrt(),
+            cap: None,
+            mask: Mask::NONE,
         };
         for (l, block) in tensors.blocks.iter().enumerate() {
             self.tap_row(l, Slot::Stream, Kind::ResidPre);
