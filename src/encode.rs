@@ -177,9 +177,9 @@ impl Encoder {
         let mut done = 0;
         for members in pack(&inputs, most) {
             options.task.check()?;
-            let mut batch = Batch::default();
+            let mut batch = Batch::new(program.recording().tile);
             for &i in &members {
-                self.push(&mut batch, &inputs[i], skip, program.recording().tile)?;
+                self.push(&mut batch, &inputs[i], skip)?;
             }
             let Outcome { output, .. } = program.run(&batch).await?;
             let width = output.len() / members.len();
@@ -217,9 +217,9 @@ impl Encoder {
         }
         let recording = record(&self.spec, &self.tensors, None, Choices::of(self.gpu.capabilities()), points);
         let program = Program::new(&self.gpu, recording, Arc::clone(&self.weights))?;
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(program.recording().tile);
         let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
-        self.push(&mut batch, &input, 0, program.recording().tile)?;
+        self.push(&mut batch, &input, 0)?;
         let Outcome { captures, .. } = program.run(&batch).await?;
         let mut trace = Trace { ids: ids.to_vec(), tensors: Default::default() };
         for (capture, data) in program.recording().captures.iter().zip(captures) {
@@ -247,8 +247,8 @@ impl Encoder {
         }
     }
 
-    /// Appends a sequence, whose ids are proven to lie in the word table: kernels do not check them.
-    fn push(&self, batch: &mut Batch, input: &Encoded, skip: u32, tile: u32) -> Result<()> {
+    /// Appends a sequence, with errors that name what is wrong with its tokens.
+    fn push(&self, batch: &mut Batch, input: &Encoded, skip: u32) -> Result<()> {
         if input.ids.is_empty() {
             return Err(Error::Input("a text has no tokens at all: this tokenizer adds none to an empty one".into()));
         }
@@ -265,7 +265,7 @@ impl Encoder {
         }
         let positions = self.spec.positions_of(&input.ids);
         let tokens = input.ids.iter().zip(positions).zip(&input.type_ids);
-        batch.push(tokens.map(|((&id, position), &kind)| (id, position, kind)), skip, tile);
+        batch.push(tokens.map(|((&id, position), &kind)| (id, position, kind)), skip);
         Ok(())
     }
 
@@ -325,9 +325,9 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Batch> {
-        let mut batch = Batch::default();
+        let mut batch = Batch::new(self.program().recording().tile);
         for text in texts {
-            self.push(&mut batch, &self.encode(text.as_ref())?, 0, self.program().recording().tile)?;
+            self.push(&mut batch, &self.encode(text.as_ref())?, 0)?;
         }
         Ok(batch)
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{GPU, bits, fixtures, load, minilm};
-use thalweg::schedule::{Command, Slot};
+use thalweg::schedule::{Batch, Command, Slot};
 use thalweg::{CancelToken, Dtype, EmbedOptions, Encoder, Error, Gpu, GpuOptions, LoadOptions, Task};
 
 const TEXTS: [&str; 3] = ["the river bends", "a much longer text than the first one, with more tokens in it", "x"];
@@ -160,8 +160,8 @@ fn an_allocation_beyond_the_limits_is_an_error_with_the_numbers() {
     // 128 MiB of bindings / (4 · 1536) bytes: more tokens than this cannot be in one batch, however it is asked for
     let most = encoder.program().max_tokens();
     assert_eq!(most, (128 << 20) / (4 * 1536));
-    let mut batch = thalweg::schedule::Batch::default();
-    batch.push((0..most as u32 + 1).map(|i| (i % 100, i % 512, 0)), 0, encoder.program().recording().tile);
+    let mut batch = Batch::new(encoder.program().recording().tile);
+    batch.push((0..most as u32 + 1).map(|i| (i % 100, i % 512, 0)), 0);
     let error = pollster::block_on(encoder.program().run(&batch)).unwrap_err();
     assert!(matches!(&error, Error::OutOfMemory(what) if what.contains("134217728")), "{error:?}");
     assert_eq!(error.exit_code(), 5);
@@ -258,4 +258,29 @@ fn handles_cross_threads() {
     let encoder = load(&GPU, fixtures("models/bert_odd"), Dtype::Auto).unwrap();
     sent(encoder.embed(&TEXTS));
     sent(Gpu::new(GpuOptions::default()));
+}
+
+/// Kernels check no index, so that a batch which its model cannot serve must not reach them.
+#[test]
+fn batches_for_other_models_are_refused() {
+    let encoder = load(&GPU, fixtures("models/bert_odd"), Dtype::Auto).unwrap();
+    let (program, spec) = (encoder.program(), encoder.spec());
+    let tile = program.recording().tile;
+    let (ids, positions) = (spec.vocab_size as u32, spec.max_position_embeddings as u32);
+    let run = |tile, token| {
+        let mut batch = Batch::new(tile);
+        batch.push([token], 0);
+        pollster::block_on(program.run(&batch))
+    };
+    run(tile, (ids - 1, positions - 1, 1)).unwrap();
+    for (tile, token) in [
+        (tile, (ids, 0, 0)),
+        (tile, (u32::MAX, 0, 0)),
+        (tile, (0, positions, 0)),
+        (tile, (0, 0, 2)),
+        (2 * tile, (0, 0, 0)),
+    ] {
+        assert!(matches!(run(tile, token), Err(Error::Input(_))), "{token:?}");
+    }
+    assert!(matches!(pollster::block_on(program.run(&Batch::new(tile))), Err(Error::Input(_))));
 }

@@ -184,8 +184,8 @@ fn chunks_of_weights_change_no_bit() {
             let choices = Choices { matmul, ..Choices::of(GPU.capabilities()) };
             let recording = record(&spec, &layout.tensors, None, choices, &points);
             let program = Program::new(&GPU, recording, weights.clone().into()).unwrap();
-            let mut batch = Batch::default();
-            batch.push((0..30).map(|i| (i * 9, i + 2, 0)), 0, program.recording().tile);
+            let mut batch = Batch::new(program.recording().tile);
+            batch.push((0..30).map(|i| (i * 9, i + 2, 0)), 0);
             traces.push(pollster::block_on(program.run(&batch)).unwrap());
         }
     }

@@ -63,9 +63,9 @@ fn case(random: &mut Random, shape: Shape, lengths: &[usize]) -> Case {
     let total: usize = lengths.iter().sum();
     let longest = lengths.iter().copied().max().unwrap_or(1);
     let qkv = Qkv::new(random, shape, total, longest);
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(attention::tile(shape.head_size));
     for &length in lengths {
-        batch.push((0..length as u32).map(|i| (0, i, 0)), 0, attention::tile(shape.head_size));
+        batch.push((0..length as u32).map(|i| (0, i, 0)), 0);
     }
     let width = shape.heads * shape.head_size;
     let kernel = Attention { heads: qkv.heads, bias: qkv.bias, z: Slot::Scratch(1) };
@@ -101,7 +101,8 @@ impl Qkv {
         // longer than the longest sequence, as a model's table is
         let reach = longest + 3;
         let values = random.values(tokens * stride, 0.0, 2.0);
-        let table = random.values(heads * (2 * reach - 1), 0.0, 2.0);
+        // away from 0, so that a single score does not cancel
+        let table = random.values(heads * (2 * reach - 1), 7.0, 2.0);
         Qkv {
             heads: Heads {
                 buffer: Slot::Scratch(0),

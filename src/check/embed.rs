@@ -32,10 +32,10 @@ fn case(
     chunk_rows: usize,
 ) -> Case {
     const ROWS: usize = 17;
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(32);
     for length in [5, 1, 9] {
         let ids: Vec<_> = (0..length).map(|i| (random.below(ROWS) as u32, i, random.below(2) as u32)).collect();
-        batch.push(ids, 0, 32);
+        batch.push(ids, 0);
     }
     let mut contents = super::Contents::new();
     let positions = random.values(9 * columns, 0.0, 1.0);

@@ -21,9 +21,9 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
 
 fn case(random: &mut Random, reduce: Reduce, rows: usize, columns: usize, spread: f32) -> Case {
     let values = random.values(rows * columns, 0.0, spread);
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(32);
     for _ in 0..rows {
-        batch.push([(0, 0, 0)], 0, 32);
+        batch.push([(0, 0, 0)], 0);
     }
     Case {
         kernel: "l2_normalize",

@@ -67,8 +67,8 @@ pub fn cases(seed: u64) -> Vec<Case> {
 
 /// A batch of so many tokens, all of one sequence.
 fn tokens(count: usize) -> Batch {
-    let mut batch = Batch::default();
-    batch.push((0..count as u32).map(|i| (0, i, 0)), 0, 32);
+    let mut batch = Batch::new(32);
+    batch.push((0..count as u32).map(|i| (0, i, 0)), 0);
     batch
 }
 

@@ -23,9 +23,9 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
 fn case(random: &mut Random, mode: Pooling, columns: usize, skip: usize) -> Case {
     let lengths = [3, 1, 17, 64, 5];
     let total: usize = lengths.iter().sum();
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(32);
     for length in lengths {
-        batch.push((0..length as u32).map(|i| (0, i, 0)), skip as u32, 32);
+        batch.push((0..length as u32).map(|i| (0, i, 0)), skip as u32);
     }
     let stream = random.values(total * columns, 0.3, 1.0);
     // two modes side by side: this one writes the right half

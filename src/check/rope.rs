@@ -32,12 +32,12 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
 
 fn case(random: &mut Random, rope: Rope) -> Case {
     const POSITIONS: usize = 40;
-    let mut batch = Batch::default();
+    let mut batch = Batch::new(32);
     let mut positions = Vec::new();
     for length in [5, 1, 9] {
         let first = random.below(POSITIONS - length) as u32;
         positions.extend((0..length as u32).map(|i| first + i));
-        batch.push((0..length as u32).map(|i| (0, first + i, 0)), 0, 32);
+        batch.push((0..length as u32).map(|i| (0, first + i, 0)), 0);
     }
     let rows = random.values(positions.len() * rope.stride, 0.0, 1.0);
     let angles: Vec<f32> = (0..POSITIONS * rope.pairs)

@@ -1,6 +1,6 @@
 //! From a model's spec to a recording: the list of dispatches of one forward, compiled for the points asked of it.
 
-use super::recording::{Capture, Command, Dim, Dispatch, Extent, Recording, Scratch, Slot};
+use super::recording::{Bounds, Capture, Command, Dim, Dispatch, Extent, Recording, Scratch, Slot};
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
 use crate::kernels::Reduce;
@@ -50,6 +50,11 @@ pub fn record(spec: &Spec, tensors: &Tensors, head: Option<&Head>, choices: Choi
         captures: Vec::new(),
         output: None,
         tile: attention::tile(spec.head_size),
+        bounds: Bounds {
+            ids: spec.vocab_size as u32,
+            positions: spec.max_position_embeddings as u32,
+            types: spec.type_vocab_size.max(1) as u32,
+        },
     };
     let mut recorder = Recorder { spec, choices, points, recording };
     recorder.embed(tensors);

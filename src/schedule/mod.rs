@@ -12,4 +12,6 @@ pub use compile::{Choices, Head, record};
 pub use profile::DispatchTime;
 pub(crate) use program::fold;
 pub use program::{Outcome, Program};
-pub use recording::{Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Slot, Word, Work};
+pub use recording::{
+    Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Slot, Word, Work,
+};

@@ -24,6 +24,7 @@ impl Program {
         if !self.gpu.capabilities().timestamps {
             return Err(Error::Input("this device has no timestamps".into()));
         }
+        batch.check(&self.recording)?;
         use wgpu::BufferUsages as U;
         let dims = batch.dims();
         let count = 2 * self.pipelines.len() as u32;

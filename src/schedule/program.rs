@@ -71,12 +71,10 @@ impl Program {
     /// Runs one batch.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], or [`Error::OutOfMemory`] where a larger workspace cannot be allocated.
+    /// [`Error::Input`] for an empty batch or one that the recording's tables are too small for, [`Error::DeviceLost`], or [`Error::OutOfMemory`] where a larger workspace cannot be allocated.
     pub async fn run(&self, batch: &Batch) -> Result<Outcome> {
+        batch.check(&self.recording)?;
         let dims = batch.dims();
-        if dims.tokens == 0 {
-            return Err(Error::Input("a batch needs at least one token".into()));
-        }
         let mut lease = self.lease(dims)?;
         let submission = self.submit(lease.workspace(), batch)?;
         let sizes = read_sizes(&self.recording, &dims);

@@ -62,6 +62,28 @@ impl Dims {
     }
 }
 
+/// Rows of the tables that tokens are looked up in, or are needed for a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// Of the word table.
+    pub ids: u32,
+    /// Of the position table.
+    pub positions: u32,
+    /// Of the type table; 1 where there is none.
+    pub types: u32,
+}
+
+impl Bounds {
+    /// Enough for one more token.
+    pub(super) fn with(self, id: u32, position: u32, kind: u32) -> Bounds {
+        Bounds {
+            ids: self.ids.max(id.saturating_add(1)),
+            positions: self.positions.max(position.saturating_add(1)),
+            types: self.types.max(kind.saturating_add(1)),
+        }
+    }
+}
+
 /// A product of a constant and a size of the batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -228,6 +250,8 @@ pub struct Recording {
     pub output: Option<(Slot, Extent)>,
     /// Queries in an attention tile.
     pub tile: u32,
+    /// Rows of the tables: a batch that needs more is refused.
+    pub bounds: Bounds,
 }
 
 impl Recording {
