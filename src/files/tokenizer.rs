@@ -92,6 +92,7 @@ impl Tokenizer {
         if matches!(inner.get_model(), ModelWrapper::BPE(bpe) if bpe.dropout.is_some_and(|p| p != 0.0)) {
             return Err(Error::unsupported(&path, "BPE with dropout: the same text would have other ids each time"));
         }
+        check_padding(&path, &inner)?;
         guard(&path, "loading", || {
             inner.with_padding(None);
             inner.with_truncation(None)?;
@@ -213,6 +214,24 @@ impl Tokenizer {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The longest text that a tokenizer may pad to: no model has as many positions.
+const MAX_PADDING: usize = 1 << 16;
+
+/// Padding plays no part here, but a file that pads without bound is damaged, and would be a trap elsewhere.
+fn check_padding(path: &Path, inner: &tokenizers::Tokenizer) -> Result<()> {
+    let Some(padding) = inner.get_padding() else { return Ok(()) };
+    let fixed = match padding.strategy {
+        tokenizers::PaddingStrategy::Fixed(length) => length,
+        tokenizers::PaddingStrategy::BatchLongest => 0,
+    };
+    let length = fixed.max(padding.pad_to_multiple_of.unwrap_or(0));
+    if length > MAX_PADDING {
+        let what = format!("key `padding`: expected at most {MAX_PADDING} tokens to pad to, found {length}");
+        return Err(Error::file(path, what));
+    }
+    Ok(())
 }
 
 type BoxedError = Box<dyn std::error::Error + Send + Sync>;

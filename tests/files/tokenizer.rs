@@ -216,9 +216,12 @@ fn the_settings_win_over_tokenizer_json_where_the_class_says_so() {
 fn padding_and_truncation_of_the_file_are_dropped() {
     let mut json = tokenizer_json();
     let plain = from_json(&json, Value::Null).unwrap();
-    for length in [8u64, 1 << 60] {
-        json["padding"] = json!({"strategy": {"Fixed": length}, "direction": "Right", "pad_to_multiple_of": 1u64 << 50,
-                                 "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"});
+    let padding = |fixed: u64, multiple: u64| {
+        json!({"strategy": {"Fixed": fixed}, "direction": "Right", "pad_to_multiple_of": multiple, "pad_id": 0,
+               "pad_type_id": 0, "pad_token": "[PAD]"})
+    };
+    for length in [8, 1 << 16] {
+        json["padding"] = padding(length, 1 << 10);
         for cut_to in [0, 1, 4] {
             json["truncation"] =
                 json!({"max_length": cut_to, "strategy": "LongestFirst", "stride": 0, "direction": "Right"});
@@ -229,6 +232,11 @@ fn padding_and_truncation_of_the_file_are_dropped() {
     json["truncation"] = json!({"max_length": 3, "strategy": "LongestFirst", "stride": 9, "direction": "Left"});
     let t = from_json(&json, Value::Null).unwrap();
     assert_eq!(cut(&t, 4, true).0, [2, 14, 22, 3], "the side is kept");
+    // padding without bound is no setting but damage
+    for (fixed, multiple) in [(1 << 17, 8), (1 << 60, 8), (8, 1 << 50), (u64::MAX, 1)] {
+        json["padding"] = padding(fixed, multiple);
+        refused("padding", from_json(&json, Value::Null), &["tokenizer.json", "padding"]);
+    }
 }
 
 #[test]
