@@ -1,8 +1,9 @@
 //! Encoders: texts to vectors, exactly as the model's sentence-transformers folder says.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use crate::cache::find_model;
 use crate::error::{Error, Result};
 use crate::files::{Checkpoint, Config, Encoded, SentenceConfig, Tokenizer};
 use crate::gpu::Gpu;
@@ -374,40 +375,4 @@ fn pack(inputs: &[Encoded], most: usize) -> Vec<Vec<usize>> {
         tokens += length;
     }
     batches
-}
-
-/// The folder of a model: a path, or a name in `thalweg/models` of the user's cache directory.
-///
-/// # Errors
-/// [`Error::Input`] that says where was looked.
-pub fn find_model(model: &Path) -> Result<PathBuf> {
-    if model.exists() {
-        return Ok(model.into());
-    }
-    let plain_name = model.components().count() == 1 && model.is_relative();
-    let cached = cache_dir().map(|cache| cache.join("models").join(model)).filter(|_| plain_name);
-    match cached {
-        Some(path) if path.exists() => Ok(path),
-        Some(path) => Err(Error::Input(format!(
-            "there is no model {}: neither a folder of that name nor {} exists",
-            model.display(),
-            path.display()
-        ))),
-        None => Err(Error::Input(format!("there is no model folder {}", model.display()))),
-    }
-}
-
-/// Where this crate keeps what it can make or fetch again: `THALWEG_CACHE`, else `thalweg` in the user's cache.
-pub fn cache_dir() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    set("THALWEG_CACHE").or_else(|| {
-        let base = if cfg!(windows) {
-            set("LOCALAPPDATA")
-        } else if cfg!(target_os = "macos") {
-            set("HOME").map(|home| home.join("Library/Caches"))
-        } else {
-            set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))
-        };
-        base.map(|base| base.join("thalweg"))
-    })
 }

@@ -1,7 +1,15 @@
 //! thalweg: a GPU engine for transformers that keeps the residual stream resident in one GPU buffer.
+//!
+//! Open a [`Gpu`], or hand it the device of your own program; load an [`Encoder`] on it; [`Encoder::embed`] turns texts into
+//! vectors, and [`Encoder::trace`] brings back what passed points of the stream. Futures need no runtime and have `_blocking`
+//! twins; handles are `Send + Sync` and used by `&self`; every error is a typed [`Error`].
+//!
+//! [`schedule`] shows how a model becomes a recording of dispatches, [`kernels`] what those are made of, [`reference`](mod@reference)
+//! and [`check`] how they are proven, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
 
 #![warn(missing_docs)]
 
+mod cache;
 pub mod check;
 mod encode;
 mod error;
@@ -14,7 +22,8 @@ pub mod schedule;
 pub mod stream;
 mod task;
 
-pub use encode::{EmbedOptions, Embedding, Encoder, LoadOptions, Prompt, cache_dir, find_model};
+pub use cache::{cache_dir, find_model};
+pub use encode::{EmbedOptions, Embedding, Encoder, LoadOptions, Prompt};
 pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Capabilities, Gpu, GpuOptions};
 pub use model::Dtype;
