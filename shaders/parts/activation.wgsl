@@ -36,8 +36,8 @@ fn sigmoid(x: f32) -> f32 {
     return 1.0 / (1.0 + exp(-max(x, -80.0)));
 }
 
-// (1 + erf(x/√2)) / 2. On the left, where erf is near -1, from a fit of erfc(t)·exp(t²) of relative error 7e-8, so
-// that small results keep their digits.
+// (1 + erf(x/√2)) / 2. On the left, where erf is near -1, from a fit of erfc(t)·exp(t²), so that small results
+// keep their digits.
 fn normal_cdf(x: f32) -> f32 {
     let t = min(abs(x) * 0.70710678, 9.2);
     if (x > -0.7071) {
@@ -53,7 +53,7 @@ fn normal_cdf(x: f32) -> f32 {
     return 0.5 * exp(-t * t) * p / q;
 }
 
-// x·P(x²)/Q(x²), a fit of relative error 2e-8 on |x| < 3.95, beyond which erf is 1 in f32.
+// x·P(x²)/Q(x²), a fit on |x| < 3.95, beyond which erf is 1 in f32.
 fn erf(value: f32) -> f32 {
     let x = clamp(value, -3.95, 3.95);
     let s = x * x;

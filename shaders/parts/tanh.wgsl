@@ -1,6 +1,6 @@
 // The hyperbolic tangent, built from exp.
 
-// Drivers' own tanh is wrong by 5e-5 on some devices and NaN for large inputs on others. Near 0, where 1 - 2/(e+1)
+// Drivers' own tanh is inaccurate on some devices and NaN for large inputs on others. Near 0, where 1 - 2/(e+1)
 // would lose its digits, the series takes over.
 fn tanh_of(x: f32) -> f32 {
     let e = exp(2.0 * clamp(abs(x), 0.0, 15.0));
