@@ -223,8 +223,9 @@ fn a_tokenizer_larger_than_the_vocabulary_is_an_error_of_that_text() {
     let folder = spoiled("models/bert_odd", |dir| {
         edit(&dir.join("tokenizer.json"), |t| t["model"]["vocab"]["river"] = json!(5000));
     });
-    let Ok(encoder) = load(&GPU, folder.path(), Dtype::Auto) else { return };
+    let encoder = load(&GPU, folder.path(), Dtype::Auto).unwrap();
     let error = encoder.embed_blocking(&["river"]).unwrap_err();
+    assert_eq!(error.exit_code(), 4);
     assert!(error.to_string().contains("5000"), "{error}");
 }
 
