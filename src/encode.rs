@@ -75,8 +75,10 @@ pub struct Encoder {
     tensors: Tensors,
     weights: Arc<[wgpu::Buffer]>,
     weight_bytes: u64,
-    /// With the model's own normalisation, and without any.
-    programs: [Program; 2],
+    /// As the model says.
+    program: Program,
+    /// Without the model's normalisation, where it has one; its buffers are made when it is first used.
+    plain: Option<Program>,
     max_tokens: usize,
 }
 
@@ -120,13 +122,14 @@ impl Encoder {
         let weights: Arc<[_]> = model::upload(gpu, &layout, &checkpoints, &options.task).await?.into();
         let max_tokens = max_tokens(&spec, &sentence, &tokenizer);
         let tensors = layout.tensors;
-        let program = |normalize| {
+        let compile = |normalize| {
             let head = Head { pooling: sentence.pooling.clone(), normalize };
             let recording = record(&spec, &tensors, Some(&head), Choices::of(gpu.capabilities()), &[]);
             Program::new(gpu, recording, Arc::clone(&weights))
         };
-        let programs = [program(sentence.normalize)?, program(false)?];
-        programs[0].reserve(BATCH_TOKENS)?;
+        let program = compile(sentence.normalize)?;
+        program.reserve(BATCH_TOKENS)?;
+        let plain = sentence.normalize.then(|| compile(false)).transpose()?;
         Ok(Encoder {
             gpu: gpu.clone(),
             spec,
@@ -135,7 +138,8 @@ impl Encoder {
             tensors,
             weights,
             weight_bytes,
-            programs,
+            program,
+            plain,
             max_tokens,
         })
     }
@@ -172,7 +176,7 @@ impl Encoder {
             options.task.check()?;
             inputs.push(self.encode(&format!("{prompt}{}", text.as_ref()))?);
         }
-        let program = &self.programs[usize::from(!options.normalize)];
+        let program = self.plain.as_ref().filter(|_| !options.normalize).unwrap_or(&self.program);
         let most = options.batch_tokens.clamp(1, program.max_tokens());
         let mut vectors = vec![Vec::new(); inputs.len()];
         let mut done = 0;
@@ -318,7 +322,7 @@ impl Encoder {
 
     /// The program that embeds, for benchmarks and tests.
     pub fn program(&self) -> &Program {
-        &self.programs[0]
+        &self.program
     }
 
     /// A batch of texts as the program takes it, for benchmarks and tests.
