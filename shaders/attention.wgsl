@@ -1,15 +1,16 @@
 // Fused scaled dot-product attention: z = softmax(q kᵀ · scale + bias) v for each head and each sequence of a ragged
 // batch, with online normalisation, so that no matrix of scores is stored.
 // A workgroup is one tile of queries of one sequence and one head; an invocation is one query. Keys come 8 at a time,
-// in groups counted from the sequence's first, whatever else is in the batch. A query sees the keys from `before`
-// tokens before it to `after` behind it: that is all there is to causal and to local attention.
+// in groups counted from the sequence's first, whatever else is in the batch and however a prompt is cut. A query sees
+// the keys from `before` tokens before it to `after` behind it: that is all there is to causal and to local attention.
 
 struct Params {
     heads: u32,
     group: u32,   // heads that share one head of keys and values
     head_size: u32,
     quads: u32,   // groups of 4 in a head, the last perhaps partial
-    stride: u32,  // elements in a row of q, k and v
+    q_stride: u32, // elements in a row of q
+    kv_stride: u32, // and of k and v
     first_q: u32, // column at which head 0 begins
     first_k: u32,
     first_v: u32,
@@ -21,6 +22,17 @@ struct Params {
     cap: f32,     // scores are bent to cap · tanh(score / cap)
 }
 
+struct Tile {
+    row: u32,      // of the first query in the batch
+    queries: u32,  // in this tile
+    position: u32, // of the first query in its sequence
+    length: u32,   // keys of the sequence
+    keys: u32,     // where they are, for the keys part
+    unused0: u32,
+    unused1: u32,
+    unused2: u32,
+}
+
 override QUERIES: u32 = 32u; // invocations, and queries a tile
 override QUADS: u32 = 8u;    // room in workgroup memory for this many groups of 4
 override HAS_BIAS: bool = false;
@@ -29,10 +41,9 @@ override HAS_CAP: bool = false;
 const MASKED = -1e30;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<vec4<u32>>; // sequence's first row, its length, first query, 0
-// bindings 2 to 4: q, k and v, by a heads part
-@group(0) @binding(5) var<storage, read> bias: array<f32>; // [heads, 2·reach - 1], by key - query + reach - 1
-@group(0) @binding(6) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]
+@group(0) @binding(1) var<storage, read> tiles: array<Tile>;
+// bindings 2 to 4: q, k and v, by a heads part; binding 6: biases or page tables, by a keys part
+@group(0) @binding(5) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]
 
 // the weighted sum of the values so far, [quad][query]
 var<workgroup> sums: array<vec4<f32>, QUADS * QUERIES>;
@@ -48,7 +59,7 @@ fn scaled(score: f32, key: u32, query: u32, length: u32, bias_row: u32) -> f32 {
         s = params.cap * tanh_of(s / params.cap);
     }
     if (HAS_BIAS) {
-        s += bias[bias_row + min(key, length - 1u)];
+        s += bias_at(bias_row + min(key, length - 1u));
     }
     let visible = key < length && key + params.before >= query && key <= query + params.after;
     return select(MASKED, s, visible);
@@ -66,17 +77,17 @@ fn attention(
         return;
     }
     let tile = tiles[index / params.heads];
-    let first = tile.x;
-    let length = tile.y;
-    let query = min(tile.z + lane, length - 1u);
+    let length = tile.length;
+    let own = min(lane, tile.queries - 1u);
+    let query = tile.position + own;
     let column = head * params.head_size;
     let kv_column = head / params.group * params.head_size;
-    let q_at = (first + query) * params.stride + params.first_q + column;
-    let k_at = first * params.stride + params.first_k + kv_column;
-    let v_at = first * params.stride + params.first_v + kv_column;
+    let q_at = (tile.row + own) * params.q_stride + params.first_q + column;
+    let k_at = params.first_k + kv_column;
+    let v_at = params.first_v + kv_column;
     // the keys that any query of the tile sees, from the beginning of a group on
-    let begin = (tile.z - min(tile.z, params.before)) / 8u * 8u;
-    let end = min(length, min(tile.z + QUERIES, length) + params.after);
+    let begin = (tile.position - min(tile.position, params.before)) / 8u * 8u;
+    let end = min(length, tile.position + tile.queries + params.after);
     // bias[bias_row + key] is the entry for key - query
     let bias_row = head * (2u * params.reach - 1u) + params.reach - 1u - query;
 
@@ -86,14 +97,17 @@ fn attention(
     var largest = MASKED;
     var total = 0.0;
     for (var key = begin; key < end; key += 8u) {
-        let row0 = key * params.stride;
-        let row1 = min(key + 1u, length - 1u) * params.stride;
-        let row2 = min(key + 2u, length - 1u) * params.stride;
-        let row3 = min(key + 3u, length - 1u) * params.stride;
-        let row4 = min(key + 4u, length - 1u) * params.stride;
-        let row5 = min(key + 5u, length - 1u) * params.stride;
-        let row6 = min(key + 6u, length - 1u) * params.stride;
-        let row7 = min(key + 7u, length - 1u) * params.stride;
+        // the 8 keys of a group are neighbours; those past the end read the last one, and are hidden
+        let row = key_row(tile.keys, key);
+        let behind = length - 1u - key;
+        let row0 = row * params.kv_stride;
+        let row1 = (row + min(1u, behind)) * params.kv_stride;
+        let row2 = (row + min(2u, behind)) * params.kv_stride;
+        let row3 = (row + min(3u, behind)) * params.kv_stride;
+        let row4 = (row + min(4u, behind)) * params.kv_stride;
+        let row5 = (row + min(5u, behind)) * params.kv_stride;
+        let row6 = (row + min(6u, behind)) * params.kv_stride;
+        let row7 = (row + min(7u, behind)) * params.kv_stride;
         var s0 = 0.0;
         var s1 = 0.0;
         var s2 = 0.0;
@@ -148,8 +162,8 @@ fn attention(
         }
     }
 
-    if (tile.z + lane < length) {
-        let at = (first + query) * params.heads * params.head_size + column;
+    if (lane < tile.queries) {
+        let at = (tile.row + lane) * params.heads * params.head_size + column;
         for (var d = 0u; d < params.quads; d++) {
             let value = sums[d * QUERIES + lane] / total;
             for (var i = 0u; i < 4u; i++) {

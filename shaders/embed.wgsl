@@ -1,4 +1,5 @@
-// Embedding sum: stream[t] = word[id] + positions[position] + types[type], the first writer of the residual stream.
+// Embedding sum: stream[t] = (word[id] + positions[position] + types[type]) · scale, the first writer of the residual
+// stream.
 // One invocation writes 4 columns of a token. The word table may be one of several chunks of rows: a token belongs
 // to exactly one chunk, and only that chunk's dispatch writes it.
 
@@ -7,6 +8,7 @@ struct Params {
     columns: u32,
     first_row: u32, // of this chunk of the word table
     rows: u32,      // in this chunk
+    scale: f32,     // of the sum
 }
 
 override HAS_POSITIONS: bool = true;
@@ -49,7 +51,7 @@ fn embed(
             if (HAS_POSITIONS) {
                 sum += positions[token.y * params.columns + column];
             }
-            stream[t * params.columns + column] = sum;
+            stream[t * params.columns + column] = sum * params.scale;
         }
     }
 }

@@ -8,6 +8,7 @@ struct Params {
 }
 
 override LANES: u32 = 64u;
+override HAS_BETA: bool = true;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gamma: array<f32>;
@@ -41,6 +42,10 @@ fn layer_norm(
     let scale = 1.0 / sqrt(variance + params.eps);
 
     for (var i = lane; i < params.columns; i += LANES) {
-        put(first + i, fma((take(first + i) - mean) * scale, gamma[i], beta[i]));
+        var shift = 0.0;
+        if (HAS_BETA) {
+            shift = beta[i];
+        }
+        put(first + i, fma((take(first + i) - mean) * scale, gamma[i], shift));
     }
 }

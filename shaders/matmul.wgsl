@@ -10,30 +10,9 @@ struct Params {
     out_first: u32,   // column of the output at which this chunk begins
 }
 
-override HAS_BIAS: bool = true;
-
 @group(0) @binding(0) var<uniform> params: Params;
-// binding 1: the rows, by a rows part; binding 2: the weight, by a weight part
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-// binding 4: the output, by an out part
-
-// The tile parts use nothing but row4 and weight4 to read and finish4 to write.
-fn finish4(row: u32, column: u32, sums: vec4<f32>) {
-    finish(row, column, sums.x);
-    finish(row, column + 1u, sums.y);
-    finish(row, column + 2u, sums.z);
-    finish(row, column + 3u, sums.w);
-}
-
-fn finish(row: u32, column: u32, sum: f32) {
-    if (row < params.rows && column < params.columns) {
-        var value = sum;
-        if (HAS_BIAS) {
-            value += bias[column];
-        }
-        put(row * params.out_columns + params.out_first + column, activate(value));
-    }
-}
+// binding 1: the rows, by a rows part; binding 2: the weight, by a weight part; binding 3: the bias, by the finish
+// part; binding 4: the output, by an out part. The tile parts use nothing else.
 
 @compute @workgroup_size(LANES)
 fn matmul(

@@ -1,9 +1,12 @@
-// RMS normalisation: x / sqrt(mean(x²) + eps) · gamma over each row; Gemma's gamma is stored less 1.
-// One workgroup a row.
+// RMS normalisation: x / sqrt(mean(x²) + eps) · gamma over each row, or over each head of a row; Gemma's gamma is
+// stored less 1. One workgroup a row or head.
 
 struct Params {
-    rows: u32,
-    columns: u32,
+    rows: u32,    // heads of all rows
+    columns: u32, // of a head
+    heads: u32,   // in a row
+    stride: u32,  // elements in a row
+    first: u32,   // column at which the first head begins
     eps: f32,
 }
 
@@ -12,8 +15,7 @@ override ADD_ONE: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> gamma: array<f32>;
-@group(0) @binding(2) var<storage, read> rows: array<f32>;
-@group(0) @binding(3) var<storage, read_write> output: array<f32>;
+// binding 2 and up: the rows, by an rms part
 
 @compute @workgroup_size(LANES)
 fn rms_norm(
@@ -25,11 +27,11 @@ fn rms_norm(
     if (row >= params.rows) {
         return;
     }
-    let first = row * params.columns;
+    let first = row / params.heads * params.stride + params.first + row % params.heads * params.columns;
 
     var squares = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
-        let x = rows[first + i];
+        let x = take(first + i);
         squares = fma(x, x, squares);
     }
     let mean = reduce_sum(lane, squares) / f32(params.columns);
@@ -37,6 +39,6 @@ fn rms_norm(
 
     for (var i = lane; i < params.columns; i += LANES) {
         let weight = select(gamma[i], gamma[i] + 1.0, ADD_ONE);
-        output[first + i] = rows[first + i] * scale * weight;
+        put(first + i, take(first + i) * scale * weight);
     }
 }

@@ -1,5 +1,6 @@
 // Rotary position embedding (Su et al. 2021) in place: each pair (x, y) of a head becomes
-// (x·cos - y·sin, y·cos + x·sin). The table comes from the host, which computes it as Hugging Face does. One invocation
+// (x·cos - y·sin, y·cos + x·sin). The angles come from the host, which computes
+// them as Hugging Face does. One invocation
 // a pair.
 
 struct Params {
@@ -14,9 +15,8 @@ struct Params {
 override INTERLEAVED: bool = false; // pairs are neighbours (2i, 2i+1), else halves (i, i + pairs)
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tokens: array<vec4<u32>>; // id, position, type, 0
-@group(0) @binding(2) var<storage, read> angles: array<vec2<f32>>; // [positions, pairs] of cos and sin
-@group(0) @binding(3) var<storage, read_write> rows: array<f32>;
+@group(0) @binding(1) var<storage, read> angles: array<vec2<f32>>; // [tokens, pairs] of cos and sin
+@group(0) @binding(2) var<storage, read_write> rows: array<f32>;
 
 @compute @workgroup_size(64)
 fn rope(
@@ -31,7 +31,7 @@ fn rope(
     if (token >= params.tokens) {
         return;
     }
-    let angle = angles[tokens[token].y * params.pairs + pair];
+    let angle = angles[token * params.pairs + pair];
     let at = token * params.stride + params.first + head * params.head_size;
     let i = at + select(pair, 2u * pair, INTERLEAVED);
     let j = select(i + params.pairs, i + 1u, INTERLEAVED);

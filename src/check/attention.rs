@@ -3,17 +3,22 @@
 use super::random::{Random, bytes, widen};
 use super::rig::POISON;
 use super::{Case, Contents, TOLERANCE};
-use crate::kernels::attention::{self, Attention, Heads, Mask, RelativeBias};
-use crate::reference::{self, AttentionInput};
+use crate::kernels::attention::{self, Attention, Heads, Mask, PAGE, RelativeBias};
+use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Batch, Slot};
+
+pub(super) const HEAD_SIZES: [usize; 17] = [1, 3, 4, 10, 32, 33, 36, 64, 65, 96, 100, 128, 130, 151, 252, 255, 256];
 
 pub fn cases(random: &mut Random) -> Vec<Case> {
     let mut cases = Vec::new();
-    for head_size in [1, 3, 4, 10, 32, 33, 36, 64, 65, 96, 100, 128, 130, 151, 252, 255, 256] {
-        for bias in [false, true] {
-            for cap in [None, Some(1.5)] {
+    for head_size in HEAD_SIZES {
+        for cap in [None, Some(1.5)] {
+            for bias in [false, true] {
                 cases.push(case(random, Shape { bias, cap, ..Shape::new(2, head_size) }, &[3, 1, 9, 40]));
             }
+            // chunks that begin and end within a page, and within a group of 8 keys
+            let shape = Shape { kv_heads: 1, cap, mask: Mask::CAUSAL, ..Shape::new(2, head_size) };
+            cases.push(paged(random, shape, &[(61, 6), (0, 9), (4, 1), (63, 34)]));
         }
     }
     for lengths in [&[1][..], &[7, 8, 9, 16, 17], &[31, 32, 33], &[130]] {
@@ -25,6 +30,13 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(40), local] {
             for kv_heads in [1, 3, 6] {
                 cases.push(case(random, Shape { kv_heads, mask, ..Shape::new(6, 10) }, lengths));
+            }
+        }
+    }
+    for sequences in [&[(0, 150)][..], &[(64, 64), (128, 1), (7, 120)], &[(0, 1), (200, 3), (63, 1), (64, 1)]] {
+        for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(70)] {
+            for (heads, kv_heads, head_size) in [(7, 7, 5), (6, 2, 12), (5, 1, 8)] {
+                cases.push(paged(random, Shape { kv_heads, mask, ..Shape::new(heads, head_size) }, sequences));
             }
         }
     }
@@ -74,10 +86,111 @@ fn case(random: &mut Random, shape: Shape, lengths: &[usize]) -> Case {
         shape: format!("{shape}, sequences of {lengths:?}"),
         dispatches: vec![kernel.dispatch()],
         batch,
-        expected: vec![(Slot::Scratch(1), reference::attention(&qkv.input(), lengths))],
+        expected: vec![(Slot::Scratch(1), reference::attention(&qkv.input(), &Span::whole(lengths)))],
         contents: qkv.contents(total * width),
-        token_rows: vec![(Slot::Scratch(0), qkv.heads.stride), (Slot::Scratch(1), width)],
+        token_rows: vec![(Slot::Scratch(0), qkv.heads.q_stride), (Slot::Scratch(1), width)],
         tolerance: TOLERANCE,
+    }
+}
+
+fn paged(random: &mut Random, shape: Shape, sequences: &[(usize, usize)]) -> Case {
+    let paged = Paged::new(random, shape, attention::tile(shape.head_size), sequences);
+    let width = shape.heads * shape.head_size;
+    let kernel = Attention { heads: paged.heads, bias: None, z: Slot::Scratch(1) };
+    Case {
+        kernel: "attention",
+        shape: format!("{shape}, (past, own) of {sequences:?}"),
+        dispatches: vec![kernel.dispatch()],
+        expected: vec![(Slot::Scratch(1), reference::attention(&paged.input(), &paged.spans))],
+        contents: paged.contents(Slot::Scratch(1), paged.tokens() * width),
+        batch: paged.batch,
+        token_rows: vec![(Slot::Scratch(0), paged.heads.q_stride), (Slot::Scratch(1), width)],
+        tolerance: TOLERANCE,
+    }
+}
+
+/// Random queries of some sequences, and a cache that holds their keys and values in pages in no order. Nothing may be
+/// read of the queries' rows but the queries, nor of the cache but what belongs to a sequence.
+pub(super) struct Paged {
+    pub heads: Heads,
+    pub batch: Batch,
+    pub spans: Vec<Span>,
+    q: Vec<f32>,
+    kv: Vec<f32>,
+    wide_q: Vec<f64>,
+    wide_kv: Vec<f64>,
+}
+
+impl Paged {
+    /// `sequences` are how many tokens of each were before, and how many are in the batch.
+    pub fn new(random: &mut Random, shape: Shape, tile: u32, sequences: &[(usize, usize)]) -> Self {
+        let Shape { heads, kv_heads, head_size, .. } = shape;
+        let page = PAGE as usize;
+        let kv_stride = 2 * kv_heads * head_size;
+        let q_stride = heads * head_size + kv_stride;
+        let needed = |&(past, own): &(usize, usize)| (past + own).div_ceil(page);
+        let free = random.shuffled(sequences.iter().map(needed).sum::<usize>() + 2);
+        let mut kv = vec![f32::from_bits(POISON); free.len() * page * kv_stride];
+        let mut free = free.into_iter();
+        let mut batch = Batch::new(tile);
+        let (mut spans, mut row) = (Vec::new(), 0);
+        for sequence in sequences {
+            let &(past, own) = sequence;
+            let pages: Vec<u32> = free.by_ref().take(needed(sequence)).collect();
+            batch.push_cached(&vec![0; own], past as u32, &pages, None, &[]);
+            let keys: Vec<_> = (0..past + own).map(|i| pages[i / page] as usize * page + i % page).collect();
+            for key in &keys {
+                kv[key * kv_stride..][..kv_stride].copy_from_slice(&random.values(kv_stride, 0.0, 2.0));
+            }
+            spans.push(Span { row, queries: own, past, keys });
+            row += own;
+        }
+        let mut q = vec![f32::from_bits(POISON); row * q_stride];
+        for row in q.chunks_exact_mut(q_stride) {
+            row[..heads * head_size].copy_from_slice(&random.values(heads * head_size, 0.0, 2.0));
+        }
+        Paged {
+            heads: Heads {
+                q: Slot::Scratch(0),
+                q_stride,
+                first_q: 0,
+                kv: Slot::Cache(0),
+                kv_stride,
+                first_k: 0,
+                first_v: kv_heads * head_size,
+                heads,
+                kv_heads,
+                head_size,
+                scale: 1.0 / (head_size as f32).sqrt(),
+                cap: shape.cap,
+                mask: shape.mask,
+            },
+            batch,
+            spans,
+            wide_q: widen(&q),
+            wide_kv: widen(&kv),
+            q,
+            kv,
+        }
+    }
+
+    /// In the batch.
+    pub fn tokens(&self) -> usize {
+        self.spans.iter().map(|span| span.queries).sum()
+    }
+
+    /// As the references take it.
+    pub fn input(&self) -> AttentionInput<'_> {
+        AttentionInput { heads: self.heads, q: &self.wide_q, kv: &self.wide_kv, bias: &[], reach: 1 }
+    }
+
+    /// The buffers before, with a poisoned output of that many elements.
+    pub fn contents(&self, output: Slot, elements: usize) -> Contents {
+        Contents::from([
+            (Slot::Scratch(0), bytes(&self.q)),
+            (Slot::Cache(0), bytes(&self.kv)),
+            (output, POISON.to_le_bytes().repeat(elements)),
+        ])
     }
 }
 
@@ -105,9 +218,11 @@ impl Qkv {
         let table = random.values(heads * (2 * reach - 1), 7.0, 2.0);
         Qkv {
             heads: Heads {
-                buffer: Slot::Scratch(0),
-                stride,
+                q: Slot::Scratch(0),
+                q_stride: stride,
                 first_q: 0,
+                kv: Slot::Scratch(0),
+                kv_stride: stride,
                 first_k: width,
                 first_v: width + kv_width,
                 heads,
@@ -128,7 +243,8 @@ impl Qkv {
 
     /// As the references take it.
     pub fn input(&self) -> AttentionInput<'_> {
-        AttentionInput { heads: self.heads, qkv: &self.wide_values, bias: &self.wide_table, reach: self.reach }
+        let wide = &self.wide_values;
+        AttentionInput { heads: self.heads, q: wide, kv: wide, bias: &self.wide_table, reach: self.reach }
     }
 
     /// The buffers before, with a poisoned output of that many elements.

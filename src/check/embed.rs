@@ -57,13 +57,14 @@ fn case(
             columns,
             positions: has_positions.then_some(Slot::Weight(100)),
             types: has_types.then_some(Slot::Weight(101)),
+            scale: if has_types { 1.0 } else { 6.5 },
         };
         dispatches.push(embed.dispatch());
     }
     let given = |table: &[f32], has: bool| if has { widen(table) } else { Vec::new() };
     let tokens: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(batch.input(crate::schedule::Input::Tokens));
     let (p, t) = (given(&positions, has_positions), given(&types, has_types));
-    let expected = reference::embed(&tokens, &words, &p, &t, columns);
+    let expected = reference::embed(&tokens, &words, &p, &t, columns, if has_types { 1.0 } else { 6.5 });
     Case {
         kernel: "embed",
         shape: format!("15 tokens of {ROWS} words in chunks of {chunk_rows}, {columns} columns"),

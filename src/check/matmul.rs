@@ -6,7 +6,7 @@ use super::{Case, Contents, TOLERANCE, tokens};
 use crate::kernels::WeightType;
 use crate::kernels::matmul::{Activation, Form, MatMul, Output};
 use crate::reference;
-use crate::schedule::Slot;
+use crate::schedule::{Dispatch, Slot};
 
 /// M, N, K: around every edge of every tile, and a model's.
 const SHAPES: [(usize, usize, usize); 12] = [
@@ -25,24 +25,32 @@ const SHAPES: [(usize, usize, usize); 12] = [
 ];
 
 pub fn cases(random: &mut Random) -> Vec<Case> {
+    let products = Form::ALL.map(|form| move |product: &MatMul| MatMul { form, ..*product }.dispatch());
+    products.iter().flat_map(|product| products_of(random, &SHAPES, product)).collect()
+}
+
+/// Cases of every variant of a product, `dispatch`ed by its kernel.
+pub(super) fn products_of(
+    random: &mut Random,
+    shapes: &[(usize, usize, usize)],
+    dispatch: &dyn Fn(&MatMul) -> Dispatch,
+) -> Vec<Case> {
     let mut cases = Vec::new();
-    for form in Form::ALL {
-        for weight_type in WeightType::ALL {
-            for bias in [false, true] {
-                for (i, shape) in SHAPES.into_iter().enumerate() {
-                    let activation = Activation::ALL[i % Activation::ALL.len()];
-                    cases.push(Maker { form, weight_type, bias, activation, add: false, chunk: 0 }.case(random, shape));
-                    let plain = Activation::None;
-                    let chunk = if i % 2 == 0 { 0 } else { 64 };
-                    cases.push(
-                        Maker { form, weight_type, bias, activation: plain, add: true, chunk }.case(random, shape),
-                    );
-                }
-                for activation in Activation::ALL {
-                    for shape in [(5, 34, 12), (10, 35, 14)] {
-                        let maker = Maker { form, weight_type, bias, activation, add: false, chunk: 20 };
-                        cases.push(maker.case(random, shape));
-                    }
+    for weight_type in WeightType::ALL {
+        for bias in [false, true] {
+            for (i, &shape) in shapes.iter().enumerate() {
+                let activation = Activation::ALL[i % Activation::ALL.len()];
+                cases.push(Maker { dispatch, weight_type, bias, activation, add: false, chunk: 0 }.case(random, shape));
+                let plain = Activation::None;
+                let chunk = if i % 2 == 0 { 0 } else { 64 };
+                cases.push(
+                    Maker { dispatch, weight_type, bias, activation: plain, add: true, chunk }.case(random, shape),
+                );
+            }
+            for activation in Activation::ALL {
+                for shape in [(5, 34, 12), (10, 35, 14)] {
+                    let maker = Maker { dispatch, weight_type, bias, activation, add: false, chunk: 20 };
+                    cases.push(maker.case(random, shape));
                 }
             }
         }
@@ -50,8 +58,8 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
     cases
 }
 
-struct Maker {
-    form: Form,
+struct Maker<'a> {
+    dispatch: &'a dyn Fn(&MatMul) -> Dispatch,
     weight_type: WeightType,
     bias: bool,
     activation: Activation,
@@ -60,7 +68,7 @@ struct Maker {
     chunk: usize,
 }
 
-impl Maker {
+impl Maker<'_> {
     fn case(&self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Case {
         let rows = random.values(m * k, 0.0, 1.0);
         // away from 0, so that no sum of few outputs cancels: an error relative to nothing says nothing
@@ -85,7 +93,7 @@ impl Maker {
             weights.extend(values);
             biases.extend(widen(&bias));
             let product = MatMul {
-                form: self.form,
+                form: Form::Register,
                 weight_type: self.weight_type,
                 input: Slot::Scratch(0),
                 rows: MatMul::TOKENS,
@@ -98,7 +106,7 @@ impl Maker {
                 out_columns: n,
                 out_first,
             };
-            dispatches.push(product.dispatch());
+            dispatches.push((self.dispatch)(&product));
         }
         if !self.bias {
             biases.clear();
@@ -108,7 +116,7 @@ impl Maker {
             expected = reference::residual_add(&widen(&before), &expected);
         }
         Case {
-            kernel: "matmul",
+            kernel: dispatches[0].variant.kernel,
             shape: format!("[{m},{k}]x[{k},{n}] in chunks of {step}"),
             dispatches,
             batch: tokens(m),

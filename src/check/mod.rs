@@ -1,18 +1,24 @@
 //! Checks of the kernels on an adapter: cases with fresh random inputs against the f64 references, one file a kernel.
 
 mod attention;
+mod attention_merge;
 mod attention_scores;
+mod attention_split;
 mod embed;
 mod gate;
+mod kv_store;
 mod l2_normalize;
 mod layer_norm;
 mod matmul;
+mod matvec;
 mod pool;
 mod random;
 mod residual_add;
 mod rig;
 mod rms_norm;
 mod rope;
+mod sample;
+mod soft_cap;
 mod softmax;
 
 pub use random::Random;
@@ -47,22 +53,28 @@ pub const TOLERANCE: f64 = 5e-6;
 
 /// Every case of every kernel, with inputs from `seed`.
 pub fn cases(seed: u64) -> Vec<Case> {
-    let makers: [fn(&mut Random) -> Vec<Case>; 12] = [
+    let makers: &[fn(&mut Random) -> Vec<Case>] = &[
         embed::cases,
         layer_norm::cases,
         rms_norm::cases,
         residual_add::cases,
         matmul::cases,
+        matvec::cases,
         gate::cases,
         rope::cases,
+        kv_store::cases,
         attention::cases,
+        attention_split::cases,
+        attention_merge::cases,
         attention_scores::cases,
         softmax::cases,
+        soft_cap::cases,
         pool::cases,
         l2_normalize::cases,
+        sample::cases,
     ];
     let mut random = Random::new(seed);
-    makers.into_iter().flat_map(|make| make(&mut random)).collect()
+    makers.iter().flat_map(|make| make(&mut random)).collect()
 }
 
 /// A batch of so many tokens, all of one sequence.

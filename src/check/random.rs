@@ -38,6 +38,15 @@ impl Random {
         (0..n).map(|_| center + spread * self.uniform()).collect()
     }
 
+    /// The numbers below `n` in some order (Fisher and Yates 1938).
+    pub fn shuffled(&mut self, n: usize) -> Vec<u32> {
+        let mut all: Vec<u32> = (0..n as u32).collect();
+        for i in (1..n).rev() {
+            all.swap(i, self.below(i + 1));
+        }
+        all
+    }
+
     /// A weight `[rows, columns]` as it is stored on the GPU, and the same values in f64.
     pub fn weight(&mut self, rows: usize, columns: usize, weight_type: WeightType) -> (Vec<u8>, Vec<f64>) {
         let (mut bytes, mut values) = (Vec::new(), Vec::new());

@@ -1,10 +1,10 @@
 //! Cases of `rope`.
 
 use super::random::{Random, bytes, widen};
-use super::{Case, Contents, TOLERANCE};
+use super::{Case, Contents, TOLERANCE, tokens};
 use crate::kernels::rope::Rope;
 use crate::reference;
-use crate::schedule::{Batch, Slot};
+use crate::schedule::{Input, Slot};
 
 pub fn cases(random: &mut Random) -> Vec<Case> {
     let mut cases = Vec::new();
@@ -15,7 +15,7 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
                 let stride = before + heads * head_size + after;
                 let rope = Rope {
                     interleaved,
-                    angles: Slot::Weight(0),
+                    angles: Input::Angles,
                     rows: Slot::Scratch(0),
                     stride,
                     first: before,
@@ -31,28 +31,23 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
 }
 
 fn case(random: &mut Random, rope: Rope) -> Case {
-    const POSITIONS: usize = 40;
-    let mut batch = Batch::new(32);
-    let mut positions = Vec::new();
-    for length in [5, 1, 9] {
-        let first = random.below(POSITIONS - length) as u32;
-        positions.extend((0..length as u32).map(|i| first + i));
-        batch.push((0..length as u32).map(|i| (0, first + i, 0)), 0);
-    }
-    let rows = random.values(positions.len() * rope.stride, 0.0, 1.0);
-    let angles: Vec<f32> = (0..POSITIONS * rope.pairs)
+    const TOKENS: usize = 15;
+    let mut batch = tokens(TOKENS);
+    let rows = random.values(TOKENS * rope.stride, 0.0, 1.0);
+    let angles: Vec<f32> = (0..TOKENS * rope.pairs)
         .flat_map(|_| {
             let angle = 3.2 * random.uniform();
             [angle.cos(), angle.sin()]
         })
         .collect();
-    let expected = reference::rope(&widen(&rows), &positions, &widen(&angles), &rope);
+    batch.push_angles(0, &angles);
+    let expected = reference::rope(&widen(&rows), &widen(&angles), &rope);
     Case {
         kernel: "rope",
         shape: format!("{} heads of {}, {} pairs from {}", rope.heads, rope.head_size, rope.pairs, rope.first),
         dispatches: vec![rope.dispatch()],
         batch,
-        contents: Contents::from([(Slot::Scratch(0), bytes(&rows)), (Slot::Weight(0), bytes(&angles))]),
+        contents: Contents::from([(Slot::Scratch(0), bytes(&rows))]),
         expected: vec![(Slot::Scratch(0), expected)],
         token_rows: vec![(Slot::Scratch(0), rope.stride)],
         tolerance: TOLERANCE,

@@ -3,7 +3,7 @@
 use super::{Kernel, Load, ParamType::F32, ParamType::U32, Variant, read, write};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Input, Slot, Word, Work};
 
-/// Inventory entry: the one kernel of a block that moves information between tokens.
+/// Inventory entry: with `attention_split` the one kernel of a block that moves information between tokens.
 pub const KERNEL: Kernel = Kernel {
     name: "attention",
     token_local: false,
@@ -13,7 +13,8 @@ pub const KERNEL: Kernel = Kernel {
         ("group", U32),
         ("head_size", U32),
         ("quads", U32),
-        ("stride", U32),
+        ("q_stride", U32),
+        ("kv_stride", U32),
         ("first_q", U32),
         ("first_k", U32),
         ("first_v", U32),
@@ -25,6 +26,12 @@ pub const KERNEL: Kernel = Kernel {
         ("cap", F32),
     ],
 };
+
+/// Tokens in a page of the cache, a multiple of the 8 keys that are taken together.
+pub const PAGE: u32 = 64;
+
+/// Keys that a workgroup of a decode step takes: how a sequence's keys are split depends on nothing else.
+pub const SPLIT: u32 = 256;
 
 /// Largest head that the kernel takes.
 pub const MAX_HEAD_SIZE: usize = 256;
@@ -38,16 +45,20 @@ pub struct RelativeBias {
     pub reach: usize,
 }
 
-/// Where queries, keys and values lie: columns of one buffer, f32 `[tokens, stride]`.
+/// Where queries, keys and values lie, and how they are scored.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Heads {
-    /// The buffer.
-    pub buffer: Slot,
-    /// Elements in a row.
-    pub stride: usize,
+    /// Queries, f32 `[tokens, q_stride]`.
+    pub q: Slot,
+    /// Elements in a row of it.
+    pub q_stride: usize,
     /// Column at which the queries' first head begins.
     pub first_q: usize,
-    /// The same of the keys.
+    /// Keys and values, f32 `[rows, kv_stride]`; in a [`Slot::Cache`] a sequence's rows are found by its page table.
+    pub kv: Slot,
+    /// Elements in a row of it.
+    pub kv_stride: usize,
+    /// Column at which the keys' first head begins.
     pub first_k: usize,
     /// The same of the values.
     pub first_v: usize,
@@ -89,6 +100,16 @@ impl Mask {
 }
 
 impl Heads {
+    /// Whether keys are found by page tables.
+    pub(super) fn paged(&self) -> bool {
+        matches!(self.kv, Slot::Cache(_))
+    }
+
+    /// How heads are read.
+    pub(super) fn load(&self) -> Load {
+        Load::choose(&[self.q_stride, self.kv_stride, self.first_q, self.first_k, self.first_v, self.head_size])
+    }
+
     pub(super) fn group(&self) -> u32 {
         (self.heads / self.kv_heads) as u32
     }
@@ -111,7 +132,7 @@ pub fn tile(head_size: usize) -> u32 {
 }
 
 /// Room for a head in workgroup memory, in groups of 4: few sizes, so that there are few variants.
-fn quads(head_size: usize) -> u32 {
+pub(super) fn quads(head_size: usize) -> u32 {
     match head_size {
         0..=32 => 8,
         33..=64 => 16,
@@ -120,25 +141,35 @@ fn quads(head_size: usize) -> u32 {
     }
 }
 
-fn variant(head_size: usize, load: Load, bias: bool, cap: bool) -> Variant {
+fn variant(head_size: usize, load: Load, paged: bool, bias: bool, cap: bool) -> Variant {
     let room = quads(head_size);
     let size = format!("{}", room * 4);
     Variant {
-        parts: vec![
-            "tanh",
-            match load {
-                Load::Vec4 => "heads_vec4",
-                Load::Scalar => "heads_scalar",
-            },
-        ],
+        parts: vec!["tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }],
         constants: vec![
             ("QUERIES", tile(head_size)),
             ("QUADS", room),
             ("HAS_BIAS", bias.into()),
             ("HAS_CAP", cap.into()),
         ],
-        bindings: vec![read("tiles"), read("q"), read("k"), read("v"), read("bias"), write("z")],
-        ..Variant::new("attention", &[&size, load.tag(), if bias { "bias" } else { "" }, if cap { "cap" } else { "" }])
+        bindings: vec![
+            read("tiles"),
+            read("q"),
+            read("k"),
+            read("v"),
+            write("z"),
+            read(if paged { "pages" } else { "bias" }),
+        ],
+        ..Variant::new(
+            "attention",
+            &[
+                &size,
+                load.tag(),
+                if paged { "paged" } else { "" },
+                if bias { "bias" } else { "" },
+                if cap { "cap" } else { "" },
+            ],
+        )
     }
 }
 
@@ -146,8 +177,10 @@ fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
     for head_size in [32, 64, 128, 256] {
         for load in Load::ALL {
-            for bias in [false, true] {
-                all.extend([false, true].map(|cap| variant(head_size, load, bias, cap)));
+            for cap in [false, true] {
+                // decoders have no biases by relative position
+                let kinds = [(false, false), (false, true), (true, false)];
+                all.extend(kinds.map(|(paged, bias)| variant(head_size, load, paged, bias, cap)));
             }
         }
     }
@@ -162,15 +195,16 @@ impl Attention {
     pub fn dispatch(&self) -> Dispatch {
         let h = &self.heads;
         assert!(h.head_size <= MAX_HEAD_SIZE, "heads of {} elements", h.head_size);
-        let load = Load::choose(&[h.stride, h.first_q, h.first_k, h.first_v, h.head_size]);
+        let load = h.load();
         Dispatch {
-            variant: variant(h.head_size, load, self.bias.is_some(), h.cap.is_some()),
+            variant: variant(h.head_size, load, h.paged(), self.bias.is_some(), h.cap.is_some()),
             params: vec![
                 Word::U32(h.heads as u32),
                 Word::U32(h.group()),
                 Word::U32(h.head_size as u32),
                 Word::U32(h.head_size.div_ceil(4) as u32),
-                Word::U32(h.stride as u32),
+                Word::U32(h.q_stride as u32),
+                Word::U32(h.kv_stride as u32),
                 Word::U32(h.first_q as u32),
                 Word::U32(h.first_k as u32),
                 Word::U32(h.first_v as u32),
@@ -183,11 +217,11 @@ impl Attention {
             ],
             bindings: vec![
                 Slot::Input(Input::Tiles),
-                h.buffer,
-                h.buffer,
-                h.buffer,
-                self.bias.map_or(h.buffer, |b| b.table),
+                h.q,
+                h.kv,
+                h.kv,
                 self.z,
+                if h.paged() { Slot::Input(Input::Pages) } else { self.bias.map_or(h.q, |b| b.table) },
             ],
             grid: Grid::new(Extent::new(h.heads as u64, Dim::Tiles), 1),
             work: Work { flops: 4.0 * (h.heads * h.head_size) as f64, dim: Dim::Pairs },

@@ -28,7 +28,7 @@ pub const KERNEL: Kernel = Kernel {
 /// The scores of one block, for a batch of one sequence.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionScores {
-    /// Queries and keys.
+    /// Queries and keys, in rows of the same length.
     pub heads: Heads,
     /// Added to the scores.
     pub bias: Option<RelativeBias>,
@@ -59,7 +59,7 @@ impl AttentionScores {
                 Word::U32(h.heads as u32),
                 Word::U32(h.group()),
                 Word::U32(h.head_size as u32),
-                Word::U32(h.stride as u32),
+                Word::U32(h.q_stride as u32),
                 Word::U32(h.first_q as u32),
                 Word::U32(h.first_k as u32),
                 Word::Extent(Extent::new(1, Dim::Tokens)),
@@ -69,7 +69,7 @@ impl AttentionScores {
                 Word::F32(h.scale),
                 Word::F32(h.cap.unwrap_or(1.0)),
             ],
-            bindings: vec![h.buffer, h.buffer, self.bias.map_or(h.buffer, |b| b.table), self.scores],
+            bindings: vec![h.q, h.kv, self.bias.map_or(h.q, |b| b.table), self.scores],
             grid: Grid::new(Extent::new(h.heads as u64, Dim::Pairs), 64),
             work: Work { flops: 2.0 * (h.heads * h.head_size) as f64, dim: Dim::Pairs },
         }

@@ -1,6 +1,6 @@
 //! Host half of `shaders/embed.wgsl`: the embedding sum that begins the residual stream.
 
-use super::{Kernel, ParamType::U32, Variant, WeightType, read, write};
+use super::{Kernel, ParamType::F32, ParamType::U32, Variant, WeightType, read, write};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Input, Slot, Word, Work};
 
 /// Inventory entry.
@@ -8,7 +8,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "embed",
     token_local: true,
     variants,
-    params: &[("tokens", U32), ("columns", U32), ("first_row", U32), ("rows", U32)],
+    params: &[("tokens", U32), ("columns", U32), ("first_row", U32), ("rows", U32), ("scale", F32)],
 };
 
 /// One dispatch: the tokens whose ids lie in one chunk of the word table.
@@ -28,6 +28,8 @@ pub struct Embed {
     pub positions: Option<Slot>,
     /// Token types, f32 `[types, columns]`.
     pub types: Option<Slot>,
+    /// The sum is multiplied by this.
+    pub scale: f32,
 }
 
 fn variant(weight: WeightType, positions: bool, types: bool) -> Variant {
@@ -58,6 +60,7 @@ impl Embed {
                 Word::U32(self.columns as u32),
                 Word::U32(self.first_row as u32),
                 Word::U32(self.rows as u32),
+                Word::F32(self.scale),
             ],
             // an absent table is never read; the word table stands in for it
             bindings: vec![

@@ -2,7 +2,7 @@
 //! another buffer.
 
 use super::{Kernel, ParamType, Reduce, Variant, read, write};
-use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
+use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
 
 /// Inventory entry.
 pub const KERNEL: Kernel = Kernel {
@@ -20,7 +20,9 @@ pub struct LayerNorm {
     /// γ, f32 `[columns]`.
     pub gamma: Slot,
     /// β, f32 `[columns]`.
-    pub beta: Slot,
+    pub beta: Option<Slot>,
+    /// Rows.
+    pub rows: Extent,
     /// d_model.
     pub columns: usize,
     /// Added to the variance.
@@ -43,7 +45,7 @@ pub enum Output {
     },
 }
 
-fn variant(reduce: Reduce, in_place: bool) -> Variant {
+fn variant(reduce: Reduce, in_place: bool, beta: bool) -> Variant {
     let (part, tag, io) = if in_place {
         ("norm_inplace", "inplace", vec![write("stream")])
     } else {
@@ -51,32 +53,37 @@ fn variant(reduce: Reduce, in_place: bool) -> Variant {
     };
     let mut variant = Variant {
         parts: vec![part],
-        constants: vec![("LANES", 64)],
+        constants: vec![("LANES", 64), ("HAS_BETA", beta.into())],
         bindings: [vec![read("gamma"), read("beta")], io].concat(),
-        ..Variant::new("layer_norm", &[reduce.tag(), tag])
+        ..Variant::new("layer_norm", &[reduce.tag(), tag, if beta { "beta" } else { "" }])
     };
     reduce.apply(&mut variant);
     variant
 }
 
 fn variants() -> Vec<Variant> {
-    Reduce::ALL.into_iter().flat_map(|reduce| [true, false].map(|in_place| variant(reduce, in_place))).collect()
+    let mut all = Vec::new();
+    for reduce in Reduce::ALL {
+        for in_place in [true, false] {
+            all.extend([true, false].map(|beta| variant(reduce, in_place, beta)));
+        }
+    }
+    all
 }
 
 impl LayerNorm {
     /// The dispatch.
     pub fn dispatch(&self) -> Dispatch {
-        let rows = Extent::new(1, Dim::Tokens);
         let io = match self.output {
             Output::InPlace => vec![Slot::Stream],
             Output::Into { rows, output } => vec![rows, output],
         };
         Dispatch {
-            variant: variant(self.reduce, self.output == Output::InPlace),
-            params: vec![Word::Extent(rows), Word::U32(self.columns as u32), Word::F32(self.eps)],
-            bindings: [vec![self.gamma, self.beta], io].concat(),
-            grid: Grid::new(rows, 1),
-            work: Work { flops: 20.0 * self.columns as f64, dim: Dim::Tokens },
+            variant: variant(self.reduce, self.output == Output::InPlace, self.beta.is_some()),
+            params: vec![Word::Extent(self.rows), Word::U32(self.columns as u32), Word::F32(self.eps)],
+            bindings: [vec![self.gamma, self.beta.unwrap_or(self.gamma)], io].concat(),
+            grid: Grid::new(self.rows, 1),
+            work: Work { flops: 20.0 * self.columns as f64 * self.rows.times as f64, dim: self.rows.dim },
         }
     }
 }

@@ -94,6 +94,19 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         Form::Register => ("matmul_register", "register"),
         Form::Workgroup => ("matmul_workgroup", "workgroup"),
     };
+    product_variant("matmul", (form_part, form_tag), weight, load, bias, activation, add)
+}
+
+/// A variant of `matmul` or `matvec`, by the part and the tag of its form.
+pub(super) fn product_variant(
+    kernel: &'static str,
+    (form_part, form_tag): (&'static str, &str),
+    weight: WeightType,
+    load: Load,
+    bias: bool,
+    activation: Activation,
+    add: bool,
+) -> Variant {
     let rows_part = match load {
         Load::Vec4 => "rows_vec4",
         Load::Scalar => "rows_scalar",
@@ -113,17 +126,26 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
             form_part,
             rows_part,
             weight.part(),
+            "finish",
             if add { "out_add" } else { "out_store" },
         ],
         constants: vec![("ACTIVATION", activation as u32), ("HAS_BIAS", bias.into())],
         bindings: vec![read("rows"), read("weight"), read("bias"), write(if add { "stream" } else { "output" })],
-        ..Variant::new("matmul", &tags)
+        ..Variant::new(kernel, &tags)
     }
 }
 
 fn variants() -> Vec<Variant> {
+    product_variants(&Form::ALL, variant)
+}
+
+/// Every combination that a product's dispatch may choose.
+pub(super) fn product_variants<F: Copy>(
+    forms: &[F],
+    variant: fn(F, WeightType, Load, bool, Activation, bool) -> Variant,
+) -> Vec<Variant> {
     let mut all = Vec::new();
-    for form in Form::ALL {
+    for &form in forms {
         for weight in WeightType::ALL {
             for load in Load::ALL {
                 for bias in [false, true] {

@@ -2,17 +2,23 @@
 
 pub mod activation;
 pub mod attention;
+pub mod attention_merge;
 pub mod attention_scores;
+pub mod attention_split;
 pub mod embed;
 pub mod gate;
+pub mod kv_store;
 pub mod l2_normalize;
 pub mod layer_norm;
 pub mod link;
 pub mod matmul;
+pub mod matvec;
 pub mod pool;
 pub mod residual_add;
 pub mod rms_norm;
 pub mod rope;
+pub mod sample;
+pub mod soft_cap;
 pub mod softmax;
 
 use crate::gpu::Capabilities;
@@ -21,7 +27,7 @@ use crate::gpu::Capabilities;
 pub struct Kernel {
     /// Stem of the shader, its entry point, its host file, its reference, its check.
     pub name: &'static str,
-    /// Whether each token's output depends on that token alone. Attention is the one exception of a model's blocks.
+    /// Whether each token's output depends on that token alone. Attention over keys is the one exception of a model's blocks.
     pub token_local: bool,
     /// Every variant that exists, also those that a given adapter cannot run.
     pub variants: fn() -> Vec<Variant>,
@@ -36,13 +42,19 @@ pub const KERNELS: &[Kernel] = &[
     rms_norm::KERNEL,
     residual_add::KERNEL,
     matmul::KERNEL,
+    matvec::KERNEL,
     gate::KERNEL,
     rope::KERNEL,
+    kv_store::KERNEL,
     attention::KERNEL,
+    attention_split::KERNEL,
+    attention_merge::KERNEL,
     attention_scores::KERNEL,
     softmax::KERNEL,
+    soft_cap::KERNEL,
     pool::KERNEL,
     l2_normalize::KERNEL,
+    sample::KERNEL,
 ];
 
 /// One way to build a kernel: which parts are linked in front of it, with which constants.
@@ -215,6 +227,13 @@ impl Load {
     /// The fastest that is right for all of these lengths.
     pub fn choose(lengths: &[usize]) -> Self {
         if lengths.iter().all(|n| n % 4 == 0) { Load::Vec4 } else { Load::Scalar }
+    }
+
+    fn heads_part(self) -> &'static str {
+        match self {
+            Load::Vec4 => "heads_vec4",
+            Load::Scalar => "heads_scalar",
+        }
     }
 
     fn tag(self) -> &'static str {

@@ -1,14 +1,21 @@
-//! Host half of `shaders/rms_norm.wgsl`: RMS normalisation into another buffer.
+//! Host half of `shaders/rms_norm.wgsl`: RMS normalisation of rows, or of the heads that stand in them.
 
 use super::{Kernel, ParamType, Reduce, Variant, read, write};
-use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
+use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
 
 /// Inventory entry.
 pub const KERNEL: Kernel = Kernel {
     name: "rms_norm",
     token_local: true,
     variants,
-    params: &[("rows", ParamType::U32), ("columns", ParamType::U32), ("eps", ParamType::F32)],
+    params: &[
+        ("rows", ParamType::U32),
+        ("columns", ParamType::U32),
+        ("heads", ParamType::U32),
+        ("stride", ParamType::U32),
+        ("first", ParamType::U32),
+        ("eps", ParamType::F32),
+    ],
 };
 
 /// One normalisation.
@@ -20,40 +27,69 @@ pub struct RmsNorm {
     pub gamma: Slot,
     /// Whether γ is stored less 1 (Gemma).
     pub add_one: bool,
-    /// f32 `[tokens, columns]`.
-    pub rows: Slot,
-    /// f32 `[tokens, columns]`.
+    /// f32 `[rows, stride]`.
+    pub input: Slot,
+    /// Like the input; the input itself where it is normalised in place.
     pub output: Slot,
-    /// d_model.
+    /// Rows.
+    pub rows: Extent,
+    /// What is normalised together.
     pub columns: usize,
+    /// How many of those stand one behind another in a row.
+    pub heads: usize,
+    /// Elements in a row.
+    pub stride: usize,
+    /// Column at which the first head begins.
+    pub first: usize,
     /// Added to the mean of the squares.
     pub eps: f32,
 }
 
-fn variant(reduce: Reduce, add_one: bool) -> Variant {
+fn variant(reduce: Reduce, in_place: bool, add_one: bool) -> Variant {
+    let (part, tag, io) = if in_place {
+        ("rms_inplace", "inplace", vec![write("rows")])
+    } else {
+        ("rms_into", "into", vec![read("rows"), write("output")])
+    };
     let mut variant = Variant {
+        parts: vec![part],
         constants: vec![("LANES", 64), ("ADD_ONE", add_one.into())],
-        bindings: vec![read("gamma"), read("rows"), write("output")],
-        ..Variant::new("rms_norm", &[reduce.tag(), if add_one { "add_one" } else { "" }])
+        bindings: [vec![read("gamma")], io].concat(),
+        ..Variant::new("rms_norm", &[reduce.tag(), tag, if add_one { "add_one" } else { "" }])
     };
     reduce.apply(&mut variant);
     variant
 }
 
 fn variants() -> Vec<Variant> {
-    Reduce::ALL.into_iter().flat_map(|reduce| [false, true].map(|add_one| variant(reduce, add_one))).collect()
+    let mut all = Vec::new();
+    for reduce in Reduce::ALL {
+        for in_place in [false, true] {
+            all.extend([false, true].map(|add_one| variant(reduce, in_place, add_one)));
+        }
+    }
+    all
 }
 
 impl RmsNorm {
     /// The dispatch.
     pub fn dispatch(&self) -> Dispatch {
-        let rows = Extent::new(1, Dim::Tokens);
+        let in_place = self.input == self.output;
+        let rows = Extent::new(self.rows.times * self.heads as u64, self.rows.dim);
+        let io = if in_place { vec![self.input] } else { vec![self.input, self.output] };
         Dispatch {
-            variant: variant(self.reduce, self.add_one),
-            params: vec![Word::Extent(rows), Word::U32(self.columns as u32), Word::F32(self.eps)],
-            bindings: vec![self.gamma, self.rows, self.output],
+            variant: variant(self.reduce, in_place, self.add_one),
+            params: vec![
+                Word::Extent(rows),
+                Word::U32(self.columns as u32),
+                Word::U32(self.heads as u32),
+                Word::U32(self.stride as u32),
+                Word::U32(self.first as u32),
+                Word::F32(self.eps),
+            ],
+            bindings: [vec![self.gamma], io].concat(),
             grid: Grid::new(rows, 1),
-            work: Work { flops: 10.0 * self.columns as f64, dim: Dim::Tokens },
+            work: Work { flops: 10.0 * self.columns as f64 * rows.times as f64, dim: rows.dim },
         }
     }
 }

@@ -16,8 +16,8 @@ pub const KERNEL: Kernel = Kernel {
 pub struct Rope {
     /// Whether pairs are neighbours; else they are halves of the rotated part.
     pub interleaved: bool,
-    /// cos and sin, f32 `[positions, pairs, 2]`.
-    pub angles: Slot,
+    /// cos and sin, f32 `[tokens, pairs, 2]`.
+    pub angles: Input,
     /// f32 `[tokens, stride]`.
     pub rows: Slot,
     /// Elements in a row.
@@ -35,7 +35,7 @@ pub struct Rope {
 fn variant(interleaved: bool) -> Variant {
     Variant {
         constants: vec![("INTERLEAVED", interleaved.into())],
-        bindings: vec![read("tokens"), read("angles"), write("rows")],
+        bindings: vec![read("angles"), write("rows")],
         ..Variant::new("rope", &[if interleaved { "interleaved" } else { "halves" }])
     }
 }
@@ -58,7 +58,7 @@ impl Rope {
                 Word::U32(self.stride as u32),
                 Word::U32(self.first as u32),
             ],
-            bindings: vec![Slot::Input(Input::Tokens), self.angles, self.rows],
+            bindings: vec![Slot::Input(self.angles), self.rows],
             grid: Grid::new(Extent::new(count, Dim::Tokens), 64),
             work: Work { flops: 8.0 * count as f64, dim: Dim::Tokens },
         }

@@ -1,7 +1,14 @@
 //! Embedding sum in f64.
 
-/// `out[t] = words[id] + positions[position] + types[type]`; tables are `[rows, columns]`, absent ones empty.
-pub fn embed(tokens: &[[u32; 4]], words: &[f64], positions: &[f64], types: &[f64], columns: usize) -> Vec<f64> {
+/// `out[t] = (words[id] + positions[position] + types[type]) · scale`; tables are `[rows, columns]`, absent ones empty.
+pub fn embed(
+    tokens: &[[u32; 4]],
+    words: &[f64],
+    positions: &[f64],
+    types: &[f64],
+    columns: usize,
+    scale: f64,
+) -> Vec<f64> {
     let mut out = Vec::new();
     for &[id, position, kind, _] in tokens {
         for c in 0..columns {
@@ -12,7 +19,7 @@ pub fn embed(tokens: &[[u32; 4]], words: &[f64], positions: &[f64], types: &[f64
             if !types.is_empty() {
                 sum += types[kind as usize * columns + c];
             }
-            out.push(sum);
+            out.push(sum * scale);
         }
     }
     out

@@ -1,0 +1,110 @@
+//! Host half of `shaders/matvec.wgsl`: the product of a decode step, of few rows with a stored weight. It takes what
+//! `matmul` takes; a row's bits are the same whatever the other rows are, and however many.
+
+use super::matmul::{self, Activation, Output, product_variant, product_variants};
+use super::{Kernel, Load, Variant, WeightType, padded};
+use crate::gpu::{AdapterClass, Capabilities};
+use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
+
+/// Inventory entry.
+pub const KERNEL: Kernel = Kernel { name: "matvec", variants, ..matmul::KERNEL };
+
+/// How the product is summed: each form has an order of its own, so that a model keeps to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An invocation sums 4 columns, without workgroup memory: for drivers that run on the CPU.
+    Columns,
+    /// A workgroup sums 4 columns, its invocations along the depth: for GPUs.
+    Depth,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Form; 2] = [Form::Columns, Form::Depth];
+
+    /// The default of an adapter.
+    pub fn choose(capabilities: &Capabilities) -> Self {
+        match capabilities.class {
+            AdapterClass::Cpu => Form::Columns,
+            AdapterClass::Integrated | AdapterClass::Discrete => Form::Depth,
+        }
+    }
+
+    /// Rows and columns of the output that a workgroup computes.
+    fn tile(self) -> (u64, u64) {
+        match self {
+            Form::Columns => (4, 32),
+            Form::Depth => (4, 4),
+        }
+    }
+}
+
+/// One product with one chunk of a weight, as [`MatMul`](super::matmul::MatMul) has it.
+#[derive(Clone, Copy, Debug)]
+pub struct MatVec {
+    /// How it is summed.
+    pub form: Form,
+    /// How the weight is stored.
+    pub weight_type: WeightType,
+    /// f32 `[rows, depth]`.
+    pub input: Slot,
+    /// Rows (M).
+    pub rows: Extent,
+    /// The chunk of the weight, `[columns, padded(depth)]`.
+    pub weight: Slot,
+    /// Rows of the chunk, which are columns of the output (N).
+    pub columns: usize,
+    /// Columns of the weight (K).
+    pub depth: usize,
+    /// f32 `[columns]`, of the chunk.
+    pub bias: Option<Slot>,
+    /// Applied after the bias.
+    pub activation: Activation,
+    /// Where the product goes.
+    pub output: Output,
+    /// Columns of the whole output.
+    pub out_columns: usize,
+    /// The chunk's first column in the output.
+    pub out_first: usize,
+}
+
+fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
+    let form = match form {
+        Form::Columns => ("matvec_columns", "columns"),
+        Form::Depth => ("matvec_depth", "depth"),
+    };
+    product_variant("matvec", form, weight, load, bias, activation, add)
+}
+
+fn variants() -> Vec<Variant> {
+    product_variants(&Form::ALL, variant)
+}
+
+impl MatVec {
+    /// The dispatch.
+    pub fn dispatch(&self) -> Dispatch {
+        let (output, add) = match self.output {
+            Output::Store(slot) => (slot, false),
+            Output::AddToStream => (Slot::Stream, true),
+        };
+        let load = Load::choose(&[self.depth]);
+        let (tall, wide) = self.form.tile();
+        Dispatch {
+            variant: variant(self.form, self.weight_type, load, self.bias.is_some(), self.activation, add),
+            params: vec![
+                Word::Extent(self.rows),
+                Word::U32(self.columns as u32),
+                Word::U32(self.depth as u32),
+                Word::U32((padded(self.depth) / 4) as u32),
+                Word::U32(self.out_columns as u32),
+                Word::U32(self.out_first as u32),
+            ],
+            bindings: vec![self.input, self.weight, self.bias.unwrap_or(self.weight), output],
+            grid: Grid { times: (self.columns as u64).div_ceil(wide), ..Grid::new(self.rows, tall) },
+            work: Work {
+                flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
+                dim: self.rows.dim,
+            },
+        }
+    }
+}
