@@ -99,7 +99,7 @@ fn a_head_beyond_the_kernel_is_refused() {
             c["num_attention_heads"] = json!(1);
         });
     });
-    refused(folder.path(), Dtype::Auto, &["config.json", "heads of 300"]);
+    refused(folder.path(), Dtype::Auto, &["config.json", "head size of 300"]);
 }
 
 /// Rewrites the weights with some tensor changed.
@@ -209,7 +209,7 @@ fn a_missing_or_truncated_shard_is_named() {
 #[test]
 fn ids_beyond_the_vocabulary_are_refused() {
     let encoder = load(&GPU, fixtures("models/bert_odd"), Dtype::Auto).unwrap();
-    let points = thalweg::stream::parse_points("resid_post", 2).unwrap();
+    let points = thalweg::stream::parse_points("resid_post", encoder.spec()).unwrap();
     for ids in [&[1, 120][..], &[u32::MAX], &[], &[1; 2000]] {
         let error = encoder.trace_blocking(ids, &points).unwrap_err();
         assert!(matches!(error, Error::Input(_)) && error.exit_code() == 4, "{error:?}");

@@ -57,6 +57,11 @@ impl Config {
         self.value(key).is_some()
     }
 
+    /// Whether `key` is there and null, for the few keys where that is something else than a default.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.map.get(key).is_some_and(Value::is_null)
+    }
+
     /// The value of `key`, `None` where it is absent or null.
     pub fn value(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|v| !v.is_null())
@@ -110,9 +115,19 @@ impl Config {
     /// # Errors
     /// [`Error::File`] for anything but a number that is finite as an f32.
     pub fn opt_f32(&self, key: &str) -> Result<Option<f32>> {
+        Ok(self.opt_f64(key)?.map(|x| x as f32))
+    }
+
+    /// The number of `key` before it is rounded to f32; errors as for [`Config::opt_f32`].
+    pub fn opt_f64(&self, key: &str) -> Result<Option<f64>> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let number = value.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
+        let number = value.as_f64().filter(|x| (*x as f32).is_finite());
         number.map(Some).ok_or_else(|| self.expected(key, "a number", value))
+    }
+
+    /// The number of `key` before it is rounded to f32; errors as for [`Config::f32`].
+    pub fn f64(&self, key: &str) -> Result<f64> {
+        self.required(key, "a number", self.opt_f64(key)?)
     }
 
     /// The number of `key`; errors as for [`Config::opt_f32`], and where it is absent.
@@ -166,6 +181,15 @@ impl Config {
         let Some(value) = self.value(key) else { return Ok(None) };
         let strings = value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
         strings.map(Some).ok_or_else(|| self.expected(key, "a list of strings", value))
+    }
+
+    /// The list of numbers of `key` (such as `long_factor`); errors as for [`Config::f32`].
+    pub fn f32s(&self, key: &str) -> Result<Vec<f32>> {
+        const LIST: &str = "a list of numbers";
+        let value = self.required(key, LIST, self.value(key))?;
+        let number = |v: &Value| v.as_f64().map(|x| x as f32).filter(|x| x.is_finite());
+        let numbers = value.as_array().and_then(|list| list.iter().map(number).collect());
+        numbers.ok_or_else(|| self.expected(key, LIST, value))
     }
 
     /// The object of `key` (such as `rope_parameters`), where there is one; its errors name `rope_parameters.key`.

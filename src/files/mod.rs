@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod config;
+mod generation;
 pub mod safetensors;
 mod safetensors_write;
 pub mod sentence_transformers;
@@ -13,6 +14,7 @@ mod tokenizer_build;
 
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub use generation::eos_ids;
 pub use safetensors::{Dtype, TensorData, TensorInfo, TensorOut};
 pub use sentence_transformers::{Activation, DenseConfig, Pooling, SentenceConfig};
 pub use tokenizer::{Encoded, Tokenizer};

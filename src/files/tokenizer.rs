@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::ModelWrapper;
 use tokenizers::normalizers::{BertNormalizer, Lowercase, NormalizerWrapper, Sequence};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
@@ -38,6 +39,8 @@ pub struct Tokenizer {
     /// How many tokens it adds.
     added: usize,
     cut_left: bool,
+    /// Whether tokens such as `<0xE5>` are decoded to bytes.
+    byte_fallback: bool,
     max_id: u32,
     vocab_size: usize,
     model_max_length: Option<usize>,
@@ -50,8 +53,15 @@ impl std::fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
+    /// Whether the folder holds any tokenizer, be it one that cannot be read.
+    pub fn is_in(dir: &Path) -> bool {
+        const FILES: [&str; 6] =
+            ["tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"];
+        FILES.iter().any(|name| dir.join(name).exists())
+    }
+
     /// Reads `tokenizer.json` in the folder `dir`; where there is none, builds what transformers builds from
-    /// `vocab.txt` (BERT, DistilBERT, MPNet) or from `vocab.json` and `merges.txt` (RoBERTa).
+    /// `vocab.txt` (BERT, DistilBERT, MPNet) or from `vocab.json` and `merges.txt` (RoBERTa, GPT-2).
     ///
     /// `tokenizer_config.json` is honoured as transformers does: for the classes of these families its `do_lower_case`,
     /// `strip_accents`, `tokenize_chinese_chars` and `add_prefix_space`, or their defaults, win over `tokenizer.json`.
@@ -100,8 +110,18 @@ impl Tokenizer {
         })?;
         let post = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
-        let mut tokenizer =
-            Tokenizer { path, inner, post, added: 0, cut_left, max_id: 0, vocab_size: 0, model_max_length };
+        let byte_fallback = inner.get_decoder().is_some_and(has_byte_fallback);
+        let mut tokenizer = Tokenizer {
+            path,
+            inner,
+            post,
+            added: 0,
+            cut_left,
+            byte_fallback,
+            max_id: 0,
+            vocab_size: 0,
+            model_max_length,
+        };
         tokenizer.measure()?;
         Ok(tokenizer)
     }
@@ -172,6 +192,25 @@ impl Tokenizer {
             return Err(Error::file(&self.path, what));
         }
         Ok(Encoded { ids, type_ids, untruncated })
+    }
+
+    /// The text of `ids`, by the file's decoder: bytes that are no UTF-8 become U+FFFD, and ids that are not in the
+    /// vocabulary are left out. Special tokens are left out where `skip_special_tokens` says so.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the tokenizer's file makes the `tokenizers` crate fail on these ids.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        guard(&self.path, "decoding ids", || self.inner.decode(ids, skip_special_tokens))
+    }
+
+    /// Whether an id is that of a byte, which is decoded together with those on both sides of it: `<0xE5>` where the
+    /// decoder says so.
+    pub(crate) fn is_byte(&self, id: u32) -> bool {
+        let hex = |token: &str| {
+            let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+            (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
+        };
+        self.byte_fallback && self.token(id).is_some_and(|token| hex(&token).is_some())
     }
 
     /// Number of tokens in the vocabulary, added ones included. Ids may be larger than this: see
@@ -259,6 +298,14 @@ fn load(path: &Path, json: &[u8]) -> Result<tokenizers::Tokenizer> {
     guard(path, "loading", || tokenizers::Tokenizer::from_bytes(json))
 }
 
+fn has_byte_fallback(decoder: &DecoderWrapper) -> bool {
+    match decoder {
+        DecoderWrapper::ByteFallback(_) => true,
+        DecoderWrapper::Sequence(steps) => steps.get_decoders().iter().any(has_byte_fallback),
+        _ => false,
+    }
+}
+
 /// What transformers' classes set after they have read tokenizer.json.
 fn override_settings(inner: &mut tokenizers::Tokenizer, settings: &Config, family: &Family) -> Result<(), BoxedError> {
     match (family, inner.get_normalizer(), inner.get_pre_tokenizer()) {
@@ -271,7 +318,7 @@ fn override_settings(inner: &mut tokenizers::Tokenizer, settings: &Config, famil
             );
             inner.with_normalizer(Some(normalizer))?;
         }
-        (Family::Roberta, _, Some(PreTokenizerWrapper::ByteLevel(from_file))) => {
+        (Family::Roberta | Family::Gpt2, _, Some(PreTokenizerWrapper::ByteLevel(from_file))) => {
             let mut byte_level = *from_file;
             byte_level.add_prefix_space = settings.bool_or("add_prefix_space", false)?;
             inner.with_pre_tokenizer(Some(byte_level));

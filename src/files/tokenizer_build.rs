@@ -19,6 +19,8 @@ pub(super) enum Family {
     Mpnet,
     /// Byte-level BPE between `<s>` and `</s>`.
     Roberta,
+    /// Byte-level BPE with nothing around it.
+    Gpt2,
     /// A class that this engine has no builder for; its tokenizer.json is taken as it is.
     Other(String),
     /// Nothing is said.
@@ -37,6 +39,7 @@ impl Family {
                 "BertTokenizer" | "DistilBertTokenizer" | "ElectraTokenizer" => Family::Bert,
                 "MPNetTokenizer" => Family::Mpnet,
                 "RobertaTokenizer" => Family::Roberta,
+                "GPT2Tokenizer" => Family::Gpt2,
                 other => Family::Other(other.into()),
             });
         }
@@ -44,6 +47,7 @@ impl Family {
             Some("bert" | "distilbert" | "electra") => Family::Bert,
             Some("mpnet") => Family::Mpnet,
             Some("roberta") => Family::Roberta,
+            Some("gpt2") => Family::Gpt2,
             _ => Family::Unknown,
         })
     }
@@ -64,8 +68,9 @@ pub(super) fn build_files(
             let mpnet = *family == Family::Mpnet;
             Ok((words.clone(), word_piece(&words, settings, mpnet, specials)?))
         }
-        Family::Roberta | Family::Unknown if vocab.exists() && merges.exists() => {
-            Ok((vocab.clone(), byte_level_bpe(&vocab, &merges, settings, specials)?))
+        Family::Roberta | Family::Gpt2 | Family::Unknown if vocab.exists() && merges.exists() => {
+            let gpt2 = *family == Family::Gpt2;
+            Ok((vocab.clone(), byte_level_bpe(&vocab, &merges, settings, gpt2, specials)?))
         }
         Family::Other(class) if words.exists() || vocab.exists() => {
             Err(Error::unsupported(dir, format!("a {} without a tokenizer.json; {SAVE_AGAIN}", quote(class))))
@@ -202,6 +207,7 @@ fn byte_level_bpe(
     vocab_path: &Path,
     merges_path: &Path,
     settings: &Config,
+    gpt2: bool,
     special: impl Fn(&str, &str) -> Result<Special>,
 ) -> Result<Value> {
     let vocab = read_json_object(vocab_path, MAX_TOKENIZER_BYTES)?;
@@ -218,21 +224,19 @@ fn byte_level_bpe(
         };
         merges.push(json!([a, b]));
     }
-    let (cls, sep) = (special("cls_token", "<s>")?, special("sep_token", "</s>")?);
-    let (unk, pad) = (special("unk_token", "<unk>")?, special("pad_token", "<pad>")?);
-    let (mask, bos, eos) =
-        (special("mask_token", "<mask>")?, special("bos_token", "<s>")?, special("eos_token", "</s>")?);
-    let (cls_id, sep_id) = (id_of(vocab_path, &vocab, &cls)?, id_of(vocab_path, &vocab, &sep)?);
     let add_prefix_space = settings.bool_or("add_prefix_space", false)?;
-    let added = added_tokens(&vocab, &[&bos, &eos, &cls, &sep, &unk, &pad, &mask]);
+    let (added, post_processor) = if gpt2 {
+        gpt2_specials(vocab_path, &vocab, settings, special)?
+    } else {
+        roberta_specials(vocab_path, &vocab, add_prefix_space, special)?
+    };
     Ok(json!({
         "version": "1.0",
         "added_tokens": added,
         "normalizer": null,
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": add_prefix_space, "trim_offsets": true,
                           "use_regex": true},
-        "post_processor": {"type": "RobertaProcessing", "sep": [sep.content, sep_id], "cls": [cls.content, cls_id],
-                           "trim_offsets": true, "add_prefix_space": add_prefix_space},
+        "post_processor": post_processor,
         "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
         "model": {
             "type": "BPE",
@@ -246,4 +250,47 @@ fn byte_level_bpe(
             "merges": merges,
         },
     }))
+}
+
+/// RoBERTa's special tokens, and what puts two of them around a text.
+fn roberta_specials(
+    path: &Path,
+    vocab: &Map<String, Value>,
+    add_prefix_space: bool,
+    special: impl Fn(&str, &str) -> Result<Special>,
+) -> Result<(Vec<Value>, Value)> {
+    let (cls, sep) = (special("cls_token", "<s>")?, special("sep_token", "</s>")?);
+    let (unk, pad) = (special("unk_token", "<unk>")?, special("pad_token", "<pad>")?);
+    let (mask, bos, eos) =
+        (special("mask_token", "<mask>")?, special("bos_token", "<s>")?, special("eos_token", "</s>")?);
+    let (cls_id, sep_id) = (id_of(path, vocab, &cls)?, id_of(path, vocab, &sep)?);
+    let added = added_tokens(vocab, &[&bos, &eos, &cls, &sep, &unk, &pad, &mask]);
+    let around = json!({"type": "RobertaProcessing", "sep": [sep.content, sep_id], "cls": [cls.content, cls_id],
+                        "trim_offsets": true, "add_prefix_space": add_prefix_space});
+    Ok((added, around))
+}
+
+/// GPT-2's, and nothing around a text, unless its settings ask for the first token.
+fn gpt2_specials(
+    path: &Path,
+    vocab: &Map<String, Value>,
+    settings: &Config,
+    special: impl Fn(&str, &str) -> Result<Special>,
+) -> Result<(Vec<Value>, Value)> {
+    let [bos, eos, unk] = ["bos_token", "eos_token", "unk_token"].map(|name| special(name, "<|endoftext|>"));
+    // it has no token to pad with, unless it is given one
+    let (bos, eos, unk, pad) = (bos?, eos?, unk?, special("pad_token", "<|endoftext|>")?);
+    let added = added_tokens(vocab, &[&bos, &eos, &unk, &pad]);
+    if !settings.bool_or("add_bos_token", false)? {
+        return Ok((added, Value::Null));
+    }
+    let id = id_of(path, vocab, &bos)?;
+    let first = json!({"SpecialToken": {"id": bos.content, "type_id": 0}});
+    let text = |name: &str, segment: u32| json!({"Sequence": {"id": name, "type_id": segment}});
+    let second = json!({"SpecialToken": {"id": bos.content, "type_id": 1}});
+    let mut tokens = Map::new();
+    tokens.insert(bos.content.clone(), json!({"id": bos.content, "ids": [id], "tokens": [bos.content]}));
+    let template = json!({"type": "TemplateProcessing", "single": [first, text("A", 0)],
+                          "pair": [first, text("A", 0), second, text("B", 1)], "special_tokens": tokens});
+    Ok((added, template))
 }

@@ -1,6 +1,7 @@
 //! BERT, and RoBERTa and XLM-RoBERTa, which differ in how positions are numbered.
 
-use super::spec::{Family, Names, Positions, Spec, activation, head_size, refuse_decoder};
+use super::options::{activation, head_size, layers, refuse_decoder};
+use super::spec::{BlockSpec, Family, Names, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 
@@ -14,15 +15,13 @@ pub const FAMILY: Family = Family {
         types: "embeddings.token_type_embeddings",
         embedding_norm: "embeddings.LayerNorm",
         block: "encoder.layer.{l}.",
-        q: "attention.self.query",
-        k: "attention.self.key",
-        v: "attention.self.value",
+        qkv: &["attention.self.query", "attention.self.key", "attention.self.value"],
         o: "attention.output.dense",
         attention_norm: "attention.output.LayerNorm",
-        up: "intermediate.dense",
+        up: &["intermediate.dense"],
         down: "output.dense",
         mlp_norm: "output.LayerNorm",
-        relative_bias: "",
+        ..Names::NONE
     },
 };
 
@@ -31,12 +30,16 @@ fn spec(config: &Config) -> Result<Spec> {
     let model_type = config.str("model_type")?;
     let hidden_size = config.usize("hidden_size")?;
     let num_attention_heads = config.usize("num_attention_heads")?;
+    let head_size = head_size(config, hidden_size, num_attention_heads)?;
+    let num_hidden_layers = layers(config, "num_hidden_layers")?;
     Ok(Spec {
         model_type: model_type.into(),
         hidden_size,
-        num_hidden_layers: config.usize("num_hidden_layers")?,
+        num_hidden_layers,
         num_attention_heads,
-        head_size: head_size(config, hidden_size, num_attention_heads)?,
+        num_key_value_heads: num_attention_heads,
+        head_size,
+        blocks: vec![BlockSpec::full(head_size); num_hidden_layers],
         intermediate_size: config.usize("intermediate_size")?,
         vocab_size: config.usize("vocab_size")?,
         max_position_embeddings: config.usize("max_position_embeddings")?,
@@ -45,8 +48,8 @@ fn spec(config: &Config) -> Result<Spec> {
             _ => Positions::AfterPadding { padding_idx: config.usize_or("pad_token_id", 1)? as u32 },
         },
         type_vocab_size: config.usize_or("type_vocab_size", 2)?,
-        layer_norm_eps: config.f32_or("layer_norm_eps", 1e-12)?,
-        activation: activation(config, "hidden_act")?,
-        relative_bias: None,
+        norm_eps: config.f32_or("layer_norm_eps", 1e-12)?,
+        activation: activation(config, "hidden_act", "gelu")?,
+        ..Spec::neutral()
     })
 }

@@ -1,6 +1,7 @@
 //! DistilBERT: BERT without token types, with names of its own and a fixed epsilon.
 
-use super::spec::{Family, Names, Positions, Spec, activation, head_size, refuse_decoder};
+use super::options::{activation, head_size, layers, refuse_decoder};
+use super::spec::{BlockSpec, Family, Names, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 
@@ -11,18 +12,15 @@ pub const FAMILY: Family = Family {
         prefixes: &["", "distilbert."],
         words: "embeddings.word_embeddings",
         positions: "embeddings.position_embeddings",
-        types: "",
         embedding_norm: "embeddings.LayerNorm",
         block: "transformer.layer.{l}.",
-        q: "attention.q_lin",
-        k: "attention.k_lin",
-        v: "attention.v_lin",
+        qkv: &["attention.q_lin", "attention.k_lin", "attention.v_lin"],
         o: "attention.out_lin",
         attention_norm: "sa_layer_norm",
-        up: "ffn.lin1",
+        up: &["ffn.lin1"],
         down: "ffn.lin2",
         mlp_norm: "output_layer_norm",
-        relative_bias: "",
+        ..Names::NONE
     },
 };
 
@@ -30,20 +28,22 @@ fn spec(config: &Config) -> Result<Spec> {
     refuse_decoder(config)?;
     let hidden_size = config.usize("dim")?;
     let num_attention_heads = config.usize("n_heads")?;
+    let head_size = head_size(config, hidden_size, num_attention_heads)?;
+    let num_hidden_layers = layers(config, "n_layers")?;
     Ok(Spec {
         model_type: "distilbert".into(),
         hidden_size,
-        num_hidden_layers: config.usize("n_layers")?,
+        num_hidden_layers,
         num_attention_heads,
-        head_size: head_size(config, hidden_size, num_attention_heads)?,
+        num_key_value_heads: num_attention_heads,
+        head_size,
+        blocks: vec![BlockSpec::full(head_size); num_hidden_layers],
         intermediate_size: config.usize("hidden_dim")?,
         vocab_size: config.usize("vocab_size")?,
         max_position_embeddings: config.usize("max_position_embeddings")?,
         // sinusoidal positions are stored as a table like learned ones
         positions: Positions::FromZero,
-        type_vocab_size: 0,
-        layer_norm_eps: 1e-12,
-        activation: activation(config, "activation")?,
-        relative_bias: None,
+        activation: activation(config, "activation", "gelu")?,
+        ..Spec::neutral()
     })
 }

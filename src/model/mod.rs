@@ -2,15 +2,50 @@
 
 mod bert;
 mod distilbert;
+mod gemma2;
+mod gemma3;
+mod gpt2;
+mod gpt_neox;
 mod layout;
+mod llama;
+mod mistral;
+mod modernbert;
 mod mpnet;
+mod olmo2;
+mod open;
+mod options;
+mod phi3;
+mod place;
+mod qwen2;
+mod qwen3;
 mod relative;
+mod rope;
 mod spec;
 mod weights;
 
-pub use layout::{Block, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Tensors};
-pub use spec::{Family, Names, Positions, RelativeBuckets, Spec};
+pub use layout::{Block, Change, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Tensors};
+pub(crate) use open::Files;
+pub use open::{LoadOptions, Model};
+pub use rope::{Rope, Scaling};
+pub use spec::{
+    Biases, BlockSpec, Family, LmHead, Names, NormKind, Placement, Positions, QkNorm, QkvRows, RelativeBuckets, Spec,
+};
 pub use weights::{Dtype, upload};
 
 /// Every family that can be loaded.
-pub const FAMILIES: &[Family] = &[bert::FAMILY, distilbert::FAMILY, mpnet::FAMILY];
+pub const FAMILIES: &[Family] = &[
+    bert::FAMILY,
+    distilbert::FAMILY,
+    mpnet::FAMILY,
+    modernbert::FAMILY,
+    gpt2::FAMILY,
+    gpt_neox::FAMILY,
+    llama::FAMILY,
+    mistral::FAMILY,
+    qwen2::FAMILY,
+    qwen3::FAMILY,
+    gemma2::FAMILY,
+    gemma3::FAMILY,
+    phi3::FAMILY,
+    olmo2::FAMILY,
+];

@@ -1,11 +1,12 @@
 //! What a model is, apart from its weights: the numbers of its config and the choices of its family, as plain data.
 
+use super::rope::{Rope, Scaling};
 use crate::error::{Error, Result};
 use crate::files::Config;
-use crate::kernels::attention::MAX_HEAD_SIZE;
+use crate::kernels::attention::{MAX_HEAD_SIZE, Mask};
 use crate::kernels::matmul::Activation;
 
-/// A post-norm encoder: O = LayerNorm(X + Attention(X)), H = LayerNorm(O + FFN(O)), after an embedding sum and its norm.
+/// A transformer: an embedding sum, blocks of attention and FFN that add into the residual stream, and what follows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spec {
     /// `model_type` of the config.
@@ -14,32 +15,133 @@ pub struct Spec {
     pub hidden_size: usize,
     /// Blocks.
     pub num_hidden_layers: usize,
-    /// Heads.
+    /// Heads of queries.
     pub num_attention_heads: usize,
+    /// Heads of keys and values, which as many heads of queries share each.
+    pub num_key_value_heads: usize,
     /// Elements in a head.
     pub head_size: usize,
     /// Width of the FFN.
     pub intermediate_size: usize,
     /// Rows of the word table.
     pub vocab_size: usize,
-    /// Rows of the position table.
+    /// Rows of the position table; with rotary positions, the length that the model was made for.
     pub max_position_embeddings: usize,
     /// How positions are numbered.
     pub positions: Positions,
     /// Rows of the type table; 0 where there is none.
     pub type_vocab_size: usize,
+    /// The embedding sum is multiplied by this.
+    pub embedding_scale: f32,
+    /// Whether a norm follows the embedding sum.
+    pub embedding_norm: bool,
+    /// All norms of the stream.
+    pub norm: NormKind,
     /// Added to the variance in every norm.
-    pub layer_norm_eps: f32,
-    /// Of the FFN.
-    pub activation: Activation,
+    pub norm_eps: f32,
+    /// Where the norms of a block stand.
+    pub placement: Placement,
+    /// What differs from block to block; one for each.
+    pub blocks: Vec<BlockSpec>,
+    /// Rotary embeddings that blocks refer to; two at most.
+    pub ropes: Vec<Rope>,
+    /// RMS norm of queries and keys before the rotation.
+    pub qk_norm: QkNorm,
+    /// Scores are bent to cap · tanh(score / cap).
+    pub attention_cap: Option<f32>,
     /// Bias of the scores by relative position, shared by all blocks.
     pub relative_bias: Option<RelativeBuckets>,
+    /// Of the FFN.
+    pub activation: Activation,
+    /// Whether the FFN is down(activation(gate(x)) · up(x)).
+    pub gated: bool,
+    /// Which products have a bias.
+    pub biases: Biases,
+    /// Whether a norm follows the last block.
+    pub final_norm: bool,
+    /// The language model's head; none in encoders.
+    pub head: Option<LmHead>,
+}
+
+/// The most positions that a model may have.
+const MOST_TOKENS: usize = 1 << 24;
+
+/// What differs from block to block.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockSpec {
+    /// What a query sees.
+    pub mask: Mask,
+    /// Which of [`Spec::ropes`] turns queries and keys.
+    pub rope: Option<usize>,
+    /// Scores are multiplied by this.
+    pub scale: f32,
+    /// Whether attention's input is normalised (pre-norm blocks; ModernBERT's first is not).
+    pub attention_norm: bool,
+}
+
+/// How a norm works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// LayerNorm with γ and β.
+    Layer,
+    /// LayerNorm with γ alone.
+    LayerNoBias,
+    /// RMSNorm.
+    Rms,
+    /// RMSNorm whose γ is stored less 1.
+    RmsPlusOne,
+}
+
+/// Where the norms of a block stand; F is attention or the FFN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// x = Norm(x + F(x)): BERT.
+    Post,
+    /// x = x + F(Norm(x)): GPT-2, Llama.
+    Pre,
+    /// x = x + Norm(F(Norm(x))): Gemma 2 and 3.
+    Around,
+    /// x = x + Norm(F(x)): OLMo 2.
+    After,
+    /// x = x + Attention(Norm(x)) + FFN(Norm'(x)): GPT-NeoX.
+    Parallel,
+}
+
+/// What the RMS norm of queries and keys spans.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// There is none.
+    None,
+    /// Each head, with one weight for all of them: Qwen 3, Gemma 3.
+    Head,
+    /// All heads together: OLMo 2.
+    Row,
+}
+
+/// Which products have a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Biases {
+    /// W_Q, W_K and W_V.
+    pub qkv: bool,
+    /// W_O.
+    pub o: bool,
+    /// The FFN's.
+    pub mlp: bool,
+}
+
+/// The head of a language model. It has no bias.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LmHead {
+    /// Whether its weight is the word table. A head of its own that is stored all the same, and differs, wins.
+    pub tied: bool,
+    /// Logits are bent to cap · tanh(logit / cap).
+    pub cap: Option<f32>,
 }
 
 /// How positions are numbered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Positions {
-    /// 0, 1, 2 …
+    /// 0, 1, 2 …, looked up in a table.
     FromZero,
     /// RoBERTa's: tokens other than the padding id count up from `padding_idx + 1`; the padding id itself, which a text
     /// may spell out, gets `padding_idx` and is not counted.
@@ -47,6 +149,8 @@ pub enum Positions {
         /// The padding id.
         padding_idx: u32,
     },
+    /// 0, 1, 2 …, by rotation: there is no table.
+    Rotary,
 }
 
 /// T5's buckets for relative positions.
@@ -58,7 +162,7 @@ pub struct RelativeBuckets {
     pub max_distance: usize,
 }
 
-/// A family: which configs it reads, and what its tensors are called.
+/// A family: which configs it reads, and what its tensors are called and how they lie.
 pub struct Family {
     /// Values of `model_type`.
     pub model_types: &'static [&'static str],
@@ -68,9 +172,10 @@ pub struct Family {
     pub names: Names,
 }
 
-/// A family's table of tensor names. Stems get `.weight` and `.bias`; norms also take `.gamma` and `.beta`.
+/// A family's table of tensor names. Stems get `.weight` and `.bias`; norms also take `.gamma` and `.beta`. What a family
+/// does not have is empty.
 pub struct Names {
-    /// What may stand before every name.
+    /// What may stand before every name but the heads'.
     pub prefixes: &'static [&'static str],
     /// Word table.
     pub words: &'static str,
@@ -82,24 +187,77 @@ pub struct Names {
     pub embedding_norm: &'static str,
     /// What stands before the names of block `{l}`.
     pub block: &'static str,
-    /// W_Q.
-    pub q: &'static str,
-    /// W_K.
-    pub k: &'static str,
-    /// W_V.
-    pub v: &'static str,
+    /// W_Q, W_K and W_V; or one tensor that holds them.
+    pub qkv: &'static [&'static str],
+    /// How W_Q, W_K and W_V lie in one tensor.
+    pub qkv_rows: QkvRows,
+    /// Norms of queries and of keys.
+    pub qk_norms: [&'static str; 2],
     /// W_O.
     pub o: &'static str,
-    /// Norm after attention.
+    /// Norm before attention, and with post-norm blocks the one after it.
     pub attention_norm: &'static str,
-    /// First matrix of the FFN.
-    pub up: &'static str,
+    /// Norm of attention's output, before it is added.
+    pub attention_post_norm: &'static str,
+    /// First matrix of the FFN; gate and up; or one tensor that holds gate, then up.
+    pub up: &'static [&'static str],
     /// Second matrix of the FFN.
     pub down: &'static str,
-    /// Norm after the FFN.
+    /// Norm before the FFN, and with post-norm blocks the one after it.
     pub mlp_norm: &'static str,
+    /// Norm of the FFN's output, before it is added.
+    pub mlp_post_norm: &'static str,
+    /// Norm after the last block.
+    pub final_norm: &'static str,
+    /// What the head may be called, without prefix.
+    pub heads: &'static [&'static str],
     /// Table of relative biases.
     pub relative_bias: &'static str,
+    /// Whether the blocks' matrices are stored `[in, out]`.
+    pub transposed: bool,
+}
+
+impl Names {
+    /// Nothing.
+    pub const NONE: Names = Names {
+        prefixes: &[""],
+        words: "",
+        positions: "",
+        types: "",
+        embedding_norm: "",
+        block: "",
+        qkv: &[],
+        qkv_rows: QkvRows::Stacked,
+        qk_norms: ["", ""],
+        o: "",
+        attention_norm: "",
+        attention_post_norm: "",
+        up: &[],
+        down: "",
+        mlp_norm: "",
+        mlp_post_norm: "",
+        final_norm: "",
+        heads: &[],
+        relative_bias: "",
+        transposed: false,
+    };
+}
+
+/// How W_Q, W_K and W_V lie in one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkvRows {
+    /// All of Q, then all of K, then all of V.
+    Stacked,
+    /// For each head its q, its k and its v: GPT-NeoX.
+    PerHead,
+}
+
+impl BlockSpec {
+    /// Of an encoder whose tokens all see each other, with heads of that size.
+    pub(super) fn full(head_size: usize) -> Self {
+        let scale = 1.0 / (head_size as f32).sqrt();
+        BlockSpec { mask: Mask::NONE, rope: None, scale, attention_norm: true }
+    }
 }
 
 impl Spec {
@@ -116,15 +274,65 @@ impl Spec {
                 format!("model_type {model_type:?}; supported are {}", known.join(", ")),
             ));
         };
+        if config.has("quantization_config") {
+            return Err(config.unsupported("quantization_config"));
+        }
         let spec = (family.spec)(config)?;
         spec.check(config)?;
         Ok((spec, family))
     }
 
-    /// Most tokens that the position table serves.
+    /// What most encoders are, without any size: a family fills in what it has and what differs.
+    pub(crate) fn neutral() -> Self {
+        Spec {
+            model_type: String::new(),
+            hidden_size: 0,
+            num_hidden_layers: 0,
+            num_attention_heads: 0,
+            num_key_value_heads: 0,
+            head_size: 0,
+            intermediate_size: 0,
+            vocab_size: 0,
+            max_position_embeddings: 0,
+            positions: Positions::FromZero,
+            type_vocab_size: 0,
+            embedding_scale: 1.0,
+            embedding_norm: true,
+            norm: NormKind::Layer,
+            norm_eps: 1e-12,
+            placement: Placement::Post,
+            blocks: Vec::new(),
+            ropes: Vec::new(),
+            qk_norm: QkNorm::None,
+            attention_cap: None,
+            relative_bias: None,
+            activation: Activation::GeluErf,
+            gated: false,
+            biases: Biases { qkv: true, o: true, mlp: true },
+            final_norm: false,
+            head: None,
+        }
+    }
+
+    /// Elements in a row of queries, keys and values.
+    pub fn qkv_width(&self) -> usize {
+        (self.num_attention_heads + 2 * self.num_key_value_heads) * self.head_size
+    }
+
+    /// Whether its output is text.
+    pub fn is_decoder(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Most tokens that the positions serve.
     pub fn max_tokens(&self) -> usize {
         match self.positions {
             Positions::FromZero => self.max_position_embeddings,
+            Positions::Rotary => match self.ropes.first().map(|rope| &rope.scaling) {
+                // dynamic scaling has no end of its own
+                Some(Scaling::Dynamic { .. }) => MOST_TOKENS,
+                _ => self.max_position_embeddings,
+            },
             Positions::AfterPadding { padding_idx } => {
                 self.max_position_embeddings.saturating_sub(padding_idx as usize + 1)
             }
@@ -134,7 +342,7 @@ impl Spec {
     /// Positions of a sequence's tokens.
     pub fn positions_of(&self, ids: &[u32]) -> Vec<u32> {
         match self.positions {
-            Positions::FromZero => (0..ids.len() as u32).collect(),
+            Positions::FromZero | Positions::Rotary => (0..ids.len() as u32).collect(),
             Positions::AfterPadding { padding_idx } => {
                 let mut last = padding_idx;
                 let mut next = |id| {
@@ -150,72 +358,46 @@ impl Spec {
     }
 
     fn check(&self, config: &Config) -> Result<()> {
+        let damaged = |what: String| Err(Error::file(config.path(), what));
+        let unsupported = |what: String| Err(Error::unsupported(config.path(), what));
         let sizes = [
-            ("hidden size", self.hidden_size),
-            ("number of heads", self.num_attention_heads),
-            ("head size", self.head_size),
-            ("FFN size", self.intermediate_size),
-            ("vocabulary size", self.vocab_size),
-            ("number of positions", self.max_tokens()),
+            ("hidden size", self.hidden_size, 1 << 16),
+            ("number of heads", self.num_attention_heads, 1 << 10),
+            ("number of key and value heads", self.num_key_value_heads, 1 << 10),
+            ("head size", self.head_size, MAX_HEAD_SIZE),
+            ("FFN size", self.intermediate_size, 1 << 18),
+            ("vocabulary size", self.vocab_size, 1 << 22),
+            (
+                "number of positions",
+                self.max_tokens(),
+                if self.positions == Positions::Rotary { MOST_TOKENS } else { 1 << 16 },
+            ),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(Error::file(config.path(), format!("the {name} is 0")));
+        // the bounds keep every product of sizes that kernels index with below 2^32
+        for (name, size, most) in sizes {
+            if size == 0 {
+                return damaged(format!("the {name} is 0"));
+            }
+            if size > most {
+                return unsupported(format!("a {name} of {size}, above {most}"));
+            }
         }
-        // keeps every product of two sizes below 2^32, which is what kernels index with
-        if let Some((name, size)) = sizes.iter().find(|(name, size)| *size > 1 << 16 && *name != "vocabulary size") {
-            return Err(Error::unsupported(config.path(), format!("a {name} of {size}, above 65536")));
+        if !self.num_attention_heads.is_multiple_of(self.num_key_value_heads) {
+            let (heads, shared) = (self.num_attention_heads, self.num_key_value_heads);
+            return damaged(format!("{heads} attention heads cannot share {shared} heads of keys and values"));
         }
-        if self.num_hidden_layers > 1024 {
-            return Err(Error::unsupported(config.path(), format!("{} blocks", self.num_hidden_layers)));
+        if self.blocks.len() != self.num_hidden_layers {
+            let (blocks, stated) = (self.blocks.len(), self.num_hidden_layers);
+            return damaged(format!("{blocks} kinds of blocks are listed for {stated} blocks"));
         }
-        if self.head_size > MAX_HEAD_SIZE {
-            return Err(Error::unsupported(
-                config.path(),
-                format!("heads of {} elements, above {MAX_HEAD_SIZE}", self.head_size),
-            ));
+        if !(self.norm_eps > 0.0 && self.norm_eps < 1.0) {
+            return damaged(format!("a norm epsilon of {}", self.norm_eps));
         }
-        if !(self.layer_norm_eps > 0.0 && self.layer_norm_eps < 1.0) {
-            return Err(Error::file(config.path(), format!("a layer norm epsilon of {}", self.layer_norm_eps)));
+        for (name, cap) in [("attention", self.attention_cap), ("logit", self.head.and_then(|h| h.cap))] {
+            if cap.is_some_and(|cap| cap <= 0.0) {
+                return damaged(format!("an {name} soft cap that is not above 0"));
+            }
         }
         Ok(())
     }
-}
-
-/// The head size of a model whose heads divide its width.
-pub(super) fn head_size(config: &Config, hidden_size: usize, heads: usize) -> Result<usize> {
-    if heads == 0 || !hidden_size.is_multiple_of(heads) {
-        return Err(Error::file(
-            config.path(),
-            format!("a width of {hidden_size} cannot be divided among {heads} attention heads"),
-        ));
-    }
-    Ok(hidden_size / heads)
-}
-
-/// The activation under a key, by transformers' names.
-pub(super) fn activation(config: &Config, key: &str) -> Result<Activation> {
-    match config.str_or(key, "gelu")? {
-        "gelu" | "gelu_python" => Ok(Activation::GeluErf),
-        "gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_python_tanh" | "gelu_accurate" => {
-            Ok(Activation::GeluTanh)
-        }
-        "relu" => Ok(Activation::Relu),
-        "tanh" => Ok(Activation::Tanh),
-        "sigmoid" => Ok(Activation::Sigmoid),
-        "silu" | "swish" => Ok(Activation::Silu),
-        _ => Err(config.unsupported(key)),
-    }
-}
-
-/// Refuses what turns an encoder into something else.
-pub(super) fn refuse_decoder(config: &Config) -> Result<()> {
-    for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder"] {
-        if config.bool_or(key, false)? {
-            return Err(config.unsupported(key));
-        }
-    }
-    if config.str_or("position_embedding_type", "absolute")? != "absolute" {
-        return Err(config.unsupported("position_embedding_type"));
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Weights on their way to the GPU: read by position, converted and uploaded piece by piece.
 
-use super::layout::{Layout, Parameter, Part};
+use super::layout::{Change, Layout, Parameter, Part};
 use crate::error::{Error, Result};
 use crate::files::{Checkpoint, Dtype as Stored};
 use crate::gpu::Gpu;
@@ -70,6 +70,18 @@ pub async fn upload(gpu: &Gpu, layout: &Layout, checkpoints: &[Checkpoint], task
         let buffer = gpu.buffer(&parameter.label, parameter.bytes(), U::STORAGE | U::COPY_DST | U::COPY_SRC)?;
         let checkpoint = &checkpoints[parameter.checkpoint];
         let mut offset = 0;
+        if parameter.change == Change::Transpose {
+            task.check()?;
+            let bytes = transposed(parameter, checkpoint)?;
+            for piece in bytes.chunks(4 * PIECE) {
+                gpu.upload(&buffer, offset, piece).await?;
+                offset += piece.len() as u64;
+            }
+            done += bytes.len() as u64;
+            task.report(done.min(total), total);
+            buffers.push(buffer);
+            continue;
+        }
         for part in &parameter.parts {
             let step = (PIECE / parameter.columns.max(1)).max(1);
             for first in (0..part.rows).step_by(step) {
@@ -91,29 +103,66 @@ fn piece(parameter: &Parameter, part: &Part, checkpoint: &Checkpoint, first: usi
     let Some(info) = checkpoint.get(&part.tensor) else {
         return Err(Error::file(checkpoint.dir(), format!("tensor {} is missing", part.tensor)));
     };
-    let (columns, stride) = (parameter.columns, parameter.stride);
-    let mut values = vec![0.0f32; rows * columns];
+    let mut values = vec![0.0f32; rows * parameter.columns];
     checkpoint.read_f32_rows(info, part.first_row + first, rows, &mut values)?;
-    if let Some((buckets, heads, reach)) = parameter.spread {
+    if let Change::Spread(buckets, heads, reach) = parameter.change {
         return Ok(bytemuck::cast_slice(&buckets.table(&values, heads, reach)).to_vec());
     }
-    let size = parameter.weight_type.size();
-    let mut bytes = vec![0u8; rows * stride * size];
-    for (row, out) in values.chunks_exact(columns).zip(bytes.chunks_exact_mut(stride * size)) {
-        for (value, out) in row.iter().zip(out.chunks_exact_mut(size)) {
-            match parameter.weight_type {
-                WeightType::F32 => out.copy_from_slice(&value.to_le_bytes()),
-                WeightType::Bf16 => out.copy_from_slice(&half::bf16::from_f32(*value).to_le_bytes()),
-                WeightType::F16 => {
-                    let narrow = half::f16::from_f32(*value);
-                    if narrow.is_infinite() {
-                        let what = format!("the value {value} is beyond f16, use --dtype f32 or auto");
-                        return Err(checkpoint.error(info, what));
-                    }
-                    out.copy_from_slice(&narrow.to_le_bytes());
+    narrowed(parameter, &values).map_err(|what| checkpoint.error(info, what))
+}
+
+/// All rows of a buffer whose tensors are stored `[columns, rows]`. The host holds one buffer and one piece of a tensor.
+fn transposed(parameter: &Parameter, checkpoint: &Checkpoint) -> Result<Vec<u8>> {
+    let Parameter { columns, stride, weight_type, .. } = *parameter;
+    let size = weight_type.size();
+    let mut bytes = vec![0u8; parameter.rows() * stride * size];
+    let mut above = 0;
+    for part in &parameter.parts {
+        let Some(info) = checkpoint.get(&part.tensor) else {
+            return Err(Error::file(checkpoint.dir(), format!("tensor {} is missing", part.tensor)));
+        };
+        let width = info.row_len();
+        let step = (PIECE / width.max(1)).max(1);
+        for first in (0..columns).step_by(step) {
+            let rows = step.min(columns - first);
+            let mut values = vec![0.0f32; rows * width];
+            checkpoint.read_f32_rows(info, first, rows, &mut values)?;
+            for (i, row) in values.chunks_exact(width).enumerate() {
+                for (j, value) in row[part.first_row..part.first_row + part.rows].iter().enumerate() {
+                    let at = ((above + j) * stride + first + i) * size;
+                    narrow(weight_type, *value, &mut bytes[at..at + size]).map_err(|w| checkpoint.error(info, w))?;
                 }
             }
         }
+        above += part.rows;
     }
     Ok(bytes)
+}
+
+/// Rows of values as they lie on the GPU.
+fn narrowed(parameter: &Parameter, values: &[f32]) -> Result<Vec<u8>, String> {
+    let Parameter { columns, stride, weight_type, .. } = *parameter;
+    let size = weight_type.size();
+    let mut bytes = vec![0u8; values.len() / columns * stride * size];
+    for (row, out) in values.chunks_exact(columns).zip(bytes.chunks_exact_mut(stride * size)) {
+        for (value, out) in row.iter().zip(out.chunks_exact_mut(size)) {
+            narrow(weight_type, *value, out)?;
+        }
+    }
+    Ok(bytes)
+}
+
+fn narrow(weight_type: WeightType, value: f32, out: &mut [u8]) -> Result<(), String> {
+    match weight_type {
+        WeightType::F32 => out.copy_from_slice(&value.to_le_bytes()),
+        WeightType::Bf16 => out.copy_from_slice(&half::bf16::from_f32(value).to_le_bytes()),
+        WeightType::F16 => {
+            let narrow = half::f16::from_f32(value);
+            if narrow.is_infinite() {
+                return Err(format!("the value {value} is beyond f16, use --dtype f32 or auto"));
+            }
+            out.copy_from_slice(&narrow.to_le_bytes());
+        }
+    }
+    Ok(())
 }

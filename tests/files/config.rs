@@ -26,6 +26,8 @@ fn values_are_read_by_type() {
     assert!(c.bool_or("use_cache", false).unwrap());
     assert_eq!(c.opt_bool("gone").unwrap(), None);
     assert_eq!(c.opt_strings("architectures").unwrap().unwrap(), ["BertModel"]);
+    assert!(c.is_null("gone") && !c.is_null("missing") && !c.is_null("scale"));
+    assert_eq!((c.f64("layer_norm_eps").unwrap(), c.opt_f64("gone").unwrap()), (1e-12, None));
     assert!(c.has("use_cache") && !c.has("gone") && !c.has("missing"));
     let rope = c.opt_object("rope_parameters").unwrap().unwrap();
     assert_eq!(rope.f32("rope_theta").unwrap(), 10000.0);
@@ -52,6 +54,11 @@ fn wrong_values_are_refused_by_name() {
     refused("beyond f32", c.f32("endless"), &["`endless`", "1e+300"]);
     refused("number for bool", c.bool_or("yes", true), &["`yes`", "true or false", "1"]);
     refused("number for text", c.str("yes"), &["`yes`", "a string", "1"]);
+    refused("beyond f32, in f64", c.f64("endless"), &["`endless`", "1e+300"]);
+    refused("no number", c.f64("hidden_size"), &["`hidden_size`", "a number", "nothing"]);
+    assert_eq!(c.f32s("list").unwrap(), [1.0]);
+    refused("no numbers", c.f32s("names"), &["`names`", "a list of numbers"]);
+    refused("no list of numbers", c.f32s("gone"), &["`gone`", "a list of numbers", "nothing"]);
     refused("mixed list", c.opt_strings("names"), &["`names`", "a list of strings"]);
     refused("no object", c.opt_object("list"), &["`list`", "an object"]);
     let error = c.unsupported("text").to_string();

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod config;
+mod decoders;
 mod safetensors_format;
 mod sentence_transformers;
 mod tokenizer;

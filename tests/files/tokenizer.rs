@@ -14,7 +14,7 @@ use crate::{Random, folder, put, refused};
 
 const WORDS: &str = "[PAD] [UNK] [CLS] [SEP] [MASK] the quick brown fox jump ##s ##ed over lazy dog cafe café na ##ive \
                      ##ly ! , . 中 国 un ##want ##able The ##ü";
-const TEXTS: [&str; 6] = [
+pub const TEXTS: [&str; 6] = [
     "",
     "The quick brown fox jumps over the lazy dog.",
     "Café unwanted [SEP] 中国 naïvely!",
@@ -28,7 +28,7 @@ fn vocab_txt() -> String {
 }
 
 /// A folder whose config.json says `model`, with a tokenizer_config.json and these files.
-fn model(model: &str, settings: Value, files: &[(&str, String)]) -> TempDir {
+pub fn model(model: &str, settings: Value, files: &[(&str, String)]) -> TempDir {
     let dir = folder(&[]);
     put(dir.path(), "config.json", json!({"model_type": model}).to_string());
     if !settings.is_null() {
@@ -132,20 +132,25 @@ fn mpnet_from_vocab_txt() {
 }
 
 /// Byte-level BPE with every byte, and a few merges.
-fn roberta_files() -> Vec<(&'static str, String)> {
+pub fn byte_level_files(before: &[&str], after: &[&str]) -> Vec<(&'static str, String)> {
     // GPT-2's table: printable bytes stand for themselves, the others for U+0100 and on, sorted
     let printable = |b: &u32| (33..=126).contains(b) || (161..=172).contains(b) || (174..=255).contains(b);
     let others = (0..256).filter(|b| !printable(b)).count() as u32;
     let letters = (0..256).filter(printable).chain(256..256 + others).filter_map(char::from_u32).map(String::from);
     let merges = ["t h", "th e", "Ġ the", "q u", "i c", "ic k", "qu ick", "Ġ quick", "f o", "fo x", "Ġ fox", "Ã ©"];
-    let special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"].map(String::from);
-    let tokens = special.into_iter().chain(letters).chain(merges.iter().map(|m| m.replace(' ', "")));
+    let merged = merges.iter().map(|m| m.replace(' ', ""));
+    let special = |tokens: &[&str]| tokens.iter().map(|t| t.to_string()).collect::<Vec<_>>();
+    let tokens = special(before).into_iter().chain(letters).chain(merged).chain(special(after));
     let vocab: serde_json::Map<String, Value> = tokens.enumerate().map(|(i, t)| (t, i.into())).collect();
-    assert_eq!(vocab.len(), 273);
+    assert_eq!(vocab.len(), 268 + before.len() + after.len());
     vec![
         ("vocab.json", Value::Object(vocab).to_string()),
         ("merges.txt", format!("#version: 0.2\n{}\n", merges.join("\n"))),
     ]
+}
+
+fn roberta_files() -> Vec<(&'static str, String)> {
+    byte_level_files(&["<s>", "<pad>", "</s>", "<unk>", "<mask>"], &[])
 }
 
 #[test]

@@ -1,0 +1,252 @@
+//! A model on the GPU: its spec, tokenizer and weights, and the traces that need no more than those.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::layout::{Layout, Tensors};
+use super::spec::Spec;
+use super::weights::{self, Dtype};
+use crate::cache::find_model;
+use crate::error::{Error, Result};
+use crate::files::{Checkpoint, Config, DenseConfig, Encoded, SentenceConfig, Tokenizer};
+use crate::gpu::Gpu;
+use crate::schedule::{Batch, Choices, Outcome, Program, Purpose, record};
+use crate::stream::{Kind, Point, Tensor, Trace};
+use crate::task::Task;
+
+/// How a model is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// How weights are stored on the GPU.
+    pub dtype: Dtype,
+    /// Decoders: tokens that the cache has room for at load; 2,048, or the model's limit where that is less, where nothing
+    /// is said. The cache grows beyond when sessions need more.
+    pub context: Option<usize>,
+    /// Decoders: bytes that may be used on the GPU; where nothing is said, what the adapter says of itself, if it does.
+    pub memory: Option<u64>,
+    /// Cancels and watches the load; progress is in bytes.
+    pub task: Task,
+}
+
+/// A transformer of any family on the GPU, to be looked into. Encoders and decoders are made on one.
+pub struct Model {
+    pub(crate) gpu: Gpu,
+    pub(crate) dir: PathBuf,
+    pub(crate) spec: Spec,
+    tokenizer: Option<Tokenizer>,
+    /// Most tokens of a text that is cut: the folder's own length, else the tokenizer's, and never more than positions.
+    pub(crate) max_text: usize,
+    pub(crate) tensors: Tensors,
+    pub(crate) weights: Arc<[wgpu::Buffer]>,
+    weight_bytes: u64,
+    /// Names the weights and how they are stored, for files that belong to them.
+    pub(crate) fingerprint: String,
+}
+
+impl Model {
+    /// Loads a Hugging Face or sentence-transformers folder, or a model by its name from the user's cache.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Unsupported`] or [`Error::Io`] naming the file and tensor; [`Error::OutOfMemory`],
+    /// [`Error::Cancelled`].
+    pub async fn load(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
+        let sentence = SentenceConfig::open(&find_model(model.as_ref())?)?;
+        let files = Files::open(&sentence)?;
+        let layout = files.layout(gpu, options.dtype)?;
+        Self::open(gpu, files, layout, &options.task).await
+    }
+
+    /// [`Model::load`], blocking the calling thread.
+    pub fn load_blocking(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
+        pollster::block_on(Self::load(gpu, model, options))
+    }
+
+    pub(crate) async fn open(gpu: &Gpu, files: Files, layout: Layout, task: &Task) -> Result<Self> {
+        let weight_bytes = layout.bytes();
+        let fingerprint = files.fingerprint(&layout)?;
+        let weights = weights::upload(gpu, &layout, &files.checkpoints, task).await?.into();
+        let Files { dir, spec, tokenizer, max_text, .. } = files;
+        Ok(Model {
+            gpu: gpu.clone(),
+            dir,
+            spec,
+            tokenizer,
+            max_text,
+            tensors: layout.tensors,
+            weights,
+            weight_bytes,
+            fingerprint,
+        })
+    }
+
+    /// What the model is.
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Its tokenizer.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the folder has none: such a model takes token ids only.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        let none = || Error::file(&self.dir, "has no tokenizer, so that only token ids can be given");
+        self.tokenizer.as_ref().ok_or_else(none)
+    }
+
+    /// A text's token ids as the model sees them: with special tokens, cut to the model's length.
+    ///
+    /// # Errors
+    /// [`Error::File`] where there is no tokenizer, or it fails on the text.
+    pub fn encode(&self, text: &str) -> Result<Encoded> {
+        self.tokenizer()?.encode(text, self.max_text, true)
+    }
+
+    /// Bytes of the weights on the GPU.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// Runs one sequence of ids, taken as they are, and brings back what passed the points.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary; [`Error::OutOfMemory`],
+    /// [`Error::DeviceLost`].
+    pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
+        let most = self.spec.max_tokens();
+        if ids.is_empty() || ids.len() > most {
+            return Err(Error::Input(format!("{} token ids were given, and this model takes 1 to {most}", ids.len())));
+        }
+        let recording =
+            record(&self.spec, &self.tensors, &Purpose::Trace, Choices::of(self.gpu.capabilities()), points);
+        let program = Program::new(&self.gpu, recording, Arc::clone(&self.weights))?;
+        let mut batch = Batch::new(program.recording().tile);
+        let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
+        self.push(&mut batch, &input, 0)?;
+        let Outcome { captures, .. } = program.run(&batch).await?;
+        let mut trace = Trace { ids: ids.to_vec(), tensors: Default::default() };
+        for (capture, data) in program.recording().captures.iter().zip(captures) {
+            for (point, columns) in &capture.points {
+                let rows = data.chunks_exact(capture.columns);
+                let data = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
+                trace.tensors.insert(*point, Tensor { shape: self.shape(*point, ids.len()), data });
+            }
+        }
+        Ok(trace)
+    }
+
+    /// [`Model::trace`], blocking the calling thread.
+    pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
+        pollster::block_on(self.trace(ids, points))
+    }
+
+    /// A point's shape for a sequence of that many tokens.
+    fn shape(&self, point: Point, tokens: usize) -> Vec<usize> {
+        let spec = &self.spec;
+        match point.kind {
+            Kind::Q | Kind::Z => vec![tokens, spec.num_attention_heads, spec.head_size],
+            Kind::K | Kind::V => vec![tokens, spec.num_key_value_heads, spec.head_size],
+            Kind::Pattern => vec![spec.num_attention_heads, tokens, tokens],
+            Kind::Logits => vec![tokens, spec.vocab_size],
+            _ => vec![tokens, spec.hidden_size],
+        }
+    }
+
+    /// Appends a sequence to a batch, with errors that name what is wrong with its tokens.
+    pub(crate) fn push(&self, batch: &mut Batch, input: &Encoded, skip: u32) -> Result<()> {
+        if input.ids.is_empty() {
+            return Err(Error::Input("a text has no tokens at all: this tokenizer adds none to an empty one".into()));
+        }
+        self.check_ids(&input.ids)?;
+        let types = self.spec.type_vocab_size.max(1) as u32;
+        if let Some(kind) = input.type_ids.iter().find(|&&kind| kind >= types) {
+            return Err(Error::Input(format!("token type {kind} is beyond this model's {types}")));
+        }
+        let positions = self.spec.positions_of(&input.ids);
+        for (i, rope) in self.spec.ropes.iter().enumerate() {
+            let frequencies = rope.frequencies(input.ids.len());
+            let mut angles = Vec::new();
+            positions.iter().for_each(|&position| rope.angles(&frequencies, position, &mut angles));
+            batch.push_angles(i, &angles);
+        }
+        let tokens = input.ids.iter().zip(positions).zip(&input.type_ids);
+        batch.push(tokens.map(|((&id, position), &kind)| (id, position, kind)), skip);
+        Ok(())
+    }
+
+    /// Every id must be a row of the word table.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        match ids.iter().find(|&&id| id as usize >= self.spec.vocab_size) {
+            None => Ok(()),
+            Some(id) => Err(Error::Input(format!(
+                "token id {id} is beyond the vocabulary of {} ids of {}",
+                self.spec.vocab_size,
+                self.dir.display()
+            ))),
+        }
+    }
+}
+
+/// What a model is made of, opened and checked before anything is allocated.
+pub(crate) struct Files {
+    pub dir: PathBuf,
+    pub config: Config,
+    pub spec: Spec,
+    family: &'static super::Family,
+    /// None where the folder has none.
+    pub tokenizer: Option<Tokenizer>,
+    /// Most tokens of a text that is cut.
+    pub max_text: usize,
+    /// The transformer's, then those of the dense layers.
+    pub checkpoints: Vec<Checkpoint>,
+    dense: Vec<DenseConfig>,
+}
+
+impl Files {
+    pub fn open(sentence: &SentenceConfig) -> Result<Self> {
+        let dir = &sentence.transformer_dir;
+        let config = Config::open(dir)?;
+        let (spec, family) = Spec::read(&config)?;
+        let mut tokenizer = Tokenizer::is_in(dir).then(|| Tokenizer::open(dir)).transpose()?;
+        if let Some(tokenizer) = tokenizer.as_mut().filter(|_| sentence.do_lower_case) {
+            tokenizer.lower_case()?;
+        }
+        let own = sentence.max_seq_length.or(tokenizer.as_ref().and_then(Tokenizer::model_max_length));
+        let max_text = own.unwrap_or(usize::MAX).min(spec.max_tokens());
+        let mut checkpoints = vec![Checkpoint::open(dir)?];
+        for dense in &sentence.dense {
+            checkpoints.push(Checkpoint::open(&dense.dir)?);
+        }
+        let dense = sentence.dense.clone();
+        Ok(Files { dir: dir.clone(), config, spec, family, tokenizer, max_text, checkpoints, dense })
+    }
+
+    /// A hash (FNV-1a) of the spec, and of each tensor's name and first bytes: other weights of the same shape differ.
+    fn fingerprint(&self, layout: &Layout) -> Result<String> {
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let mut mix = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        };
+        mix(format!("{:?}", self.spec).as_bytes());
+        for parameter in &layout.parameters {
+            mix(parameter.label.as_bytes());
+            mix(parameter.weight_type.name().as_bytes());
+            let source = &self.checkpoints[parameter.checkpoint];
+            if let Some(info) = parameter.parts.first().and_then(|part| source.get(&part.tensor)) {
+                let mut bytes = [0; 64];
+                let length = (info.bytes as usize).min(bytes.len());
+                source.read(info, 0, &mut bytes[..length])?;
+                mix(&bytes);
+            }
+        }
+        Ok(format!("{hash:016x}"))
+    }
+
+    /// Where the weights will lie.
+    pub fn layout(&self, gpu: &Gpu, dtype: Dtype) -> Result<Layout> {
+        let limits = &gpu.capabilities().limits;
+        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
+        Layout::new(&self.spec, self.family, &self.checkpoints, &self.dense, dtype, limit)
+    }
+}
