@@ -5,21 +5,12 @@ use std::sync::Arc;
 
 use crate::cache::find_model;
 use crate::error::{Error, Result};
-use crate::files::{Checkpoint, Config, Encoded, SentenceConfig, Tokenizer};
+use crate::files::{Encoded, SentenceConfig, Tokenizer};
 use crate::gpu::Gpu;
-use crate::model::{self, Dtype, Layout, Spec, Tensors};
-use crate::schedule::{Batch, Choices, Head, Outcome, Program, record};
-use crate::stream::{Kind, Point, Tensor, Trace};
+use crate::model::{Files, LoadOptions, Model, Spec};
+use crate::schedule::{Batch, Choices, Head, Outcome, Program, Purpose, record};
+use crate::stream::{Point, Trace};
 use crate::task::Task;
-
-/// How a model is loaded.
-#[derive(Clone, Debug, Default)]
-pub struct LoadOptions {
-    /// How weights are stored on the GPU.
-    pub dtype: Dtype,
-    /// Cancels and watches the load; progress is in bytes.
-    pub task: Task,
-}
 
 /// How texts are embedded.
 #[derive(Clone, Debug)]
@@ -41,7 +32,7 @@ impl Default for EmbedOptions {
 }
 
 /// Tokens of a batch where nothing else is said: what a load reserves buffers for.
-const BATCH_TOKENS: usize = 2048;
+pub(crate) const BATCH_TOKENS: usize = 2048;
 
 /// Which of the model's prompts is put in front of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,18 +59,12 @@ pub struct Embedding {
 
 /// An encoder on the GPU. `Send + Sync`, used by `&self`: threads embed side by side.
 pub struct Encoder {
-    gpu: Gpu,
-    spec: Spec,
+    model: Model,
     sentence: SentenceConfig,
-    tokenizer: Tokenizer,
-    tensors: Tensors,
-    weights: Arc<[wgpu::Buffer]>,
-    weight_bytes: u64,
     /// As the model says.
     program: Program,
     /// Without the model's normalisation, where it has one; its buffers are made when it is first used.
     plain: Option<Program>,
-    max_tokens: usize,
 }
 
 impl Encoder {
@@ -103,45 +88,26 @@ impl Encoder {
     pub async fn load_with(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
         let folder = find_model(model.as_ref())?;
         let sentence = SentenceConfig::open(&folder)?;
-        let dir = &sentence.transformer_dir;
-        let config = Config::open(dir)?;
-        let (spec, family) = Spec::read(&config)?;
-        check_sentence(&folder, &spec, &sentence)?;
-        let mut tokenizer = Tokenizer::open(dir)?;
-        if sentence.do_lower_case {
-            tokenizer.lower_case()?;
+        let files = Files::open(&sentence)?;
+        if files.spec.is_decoder() {
+            let what = format!("embeddings of {:?}, a language model", files.spec.model_type);
+            return Err(Error::unsupported(files.config.path(), what));
         }
-        let mut checkpoints = vec![Checkpoint::open(dir)?];
-        for dense in &sentence.dense {
-            checkpoints.push(Checkpoint::open(&dense.dir)?);
+        check_sentence(&folder, &files.spec, &sentence)?;
+        if files.tokenizer.is_none() {
+            Tokenizer::open(&files.dir)?; // says what is missing
         }
-        let limits = &gpu.capabilities().limits;
-        let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        let layout = Layout::new(&spec, family, &checkpoints, &sentence.dense, options.dtype, limit)?;
-        let weight_bytes = layout.bytes();
-        let weights: Arc<[_]> = model::upload(gpu, &layout, &checkpoints, &options.task).await?.into();
-        let max_tokens = max_tokens(&spec, &sentence, &tokenizer);
-        let tensors = layout.tensors;
+        let layout = files.layout(gpu, options.dtype)?;
+        let model = Model::open(gpu, files, layout, &options.task).await?;
         let compile = |normalize| {
-            let head = Head { pooling: sentence.pooling.clone(), normalize };
-            let recording = record(&spec, &tensors, Some(&head), Choices::of(gpu.capabilities()), &[]);
-            Program::new(gpu, recording, Arc::clone(&weights))
+            let purpose = Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize });
+            let recording = record(&model.spec, &model.tensors, &purpose, Choices::of(gpu.capabilities()), &[]);
+            Program::new(gpu, recording, Arc::clone(&model.weights))
         };
         let program = compile(sentence.normalize)?;
         program.reserve(BATCH_TOKENS)?;
         let plain = sentence.normalize.then(|| compile(false)).transpose()?;
-        Ok(Encoder {
-            gpu: gpu.clone(),
-            spec,
-            sentence,
-            tokenizer,
-            tensors,
-            weights,
-            weight_bytes,
-            program,
-            plain,
-            max_tokens,
-        })
+        Ok(Encoder { model, sentence, program, plain })
     }
 
     /// Embeds texts, in their order. Texts that are too long for the model are cut, which is logged as a warning;
@@ -153,7 +119,7 @@ impl Encoder {
         let embeddings = self.embed_with(texts, &EmbedOptions::default()).await?;
         let cut = embeddings.iter().filter(|e| e.untruncated > e.tokens).count();
         if cut > 0 {
-            log::warn!("{cut} of {} texts had more than {} tokens and were cut", texts.len(), self.max_tokens);
+            log::warn!("{cut} of {} texts had more than {} tokens and were cut", texts.len(), self.max_tokens());
         }
         Ok(embeddings.into_iter().map(|e| e.vector).collect())
     }
@@ -184,7 +150,7 @@ impl Encoder {
             options.task.check()?;
             let mut batch = Batch::new(program.recording().tile);
             for &i in &members {
-                self.push(&mut batch, &inputs[i], skip)?;
+                self.model.push(&mut batch, &inputs[i], skip)?;
             }
             let Outcome { output, .. } = program.run(&batch).await?;
             let width = output.len() / members.len();
@@ -208,70 +174,20 @@ impl Encoder {
     /// # Errors
     /// [`Error::File`] where the tokenizer fails on the text.
     pub fn encode(&self, text: &str) -> Result<Encoded> {
-        self.tokenizer.encode(text, self.max_tokens, true)
+        self.model.encode(text)
     }
 
     /// Runs one sequence of ids, taken as they are, and brings back what passed the points.
     ///
     /// # Errors
-    /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary; else as [`Encoder::embed_with`].
+    /// As [`Model::trace`].
     pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        let most = self.spec.max_tokens();
-        if ids.is_empty() || ids.len() > most {
-            return Err(Error::Input(format!("{} token ids were given, and this model takes 1 to {most}", ids.len())));
-        }
-        let recording = record(&self.spec, &self.tensors, None, Choices::of(self.gpu.capabilities()), points);
-        let program = Program::new(&self.gpu, recording, Arc::clone(&self.weights))?;
-        let mut batch = Batch::new(program.recording().tile);
-        let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
-        self.push(&mut batch, &input, 0)?;
-        let Outcome { captures, .. } = program.run(&batch).await?;
-        let mut trace = Trace { ids: ids.to_vec(), tensors: Default::default() };
-        for (capture, data) in program.recording().captures.iter().zip(captures) {
-            for (point, columns) in &capture.points {
-                let rows = data.chunks_exact(capture.columns);
-                let data = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
-                trace.tensors.insert(*point, Tensor { shape: self.shape(*point, ids.len()), data });
-            }
-        }
-        Ok(trace)
+        self.model.trace(ids, points).await
     }
 
     /// [`Encoder::trace`], blocking the calling thread.
     pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        pollster::block_on(self.trace(ids, points))
-    }
-
-    /// A point's shape for a sequence of that many tokens.
-    fn shape(&self, point: Point, tokens: usize) -> Vec<usize> {
-        let (heads, head_size) = (self.spec.num_attention_heads, self.spec.head_size);
-        match point.kind {
-            Kind::Q | Kind::K | Kind::V | Kind::Z => vec![tokens, heads, head_size],
-            Kind::Pattern => vec![heads, tokens, tokens],
-            _ => vec![tokens, self.spec.hidden_size],
-        }
-    }
-
-    /// Appends a sequence, with errors that name what is wrong with its tokens.
-    fn push(&self, batch: &mut Batch, input: &Encoded, skip: u32) -> Result<()> {
-        if input.ids.is_empty() {
-            return Err(Error::Input("a text has no tokens at all: this tokenizer adds none to an empty one".into()));
-        }
-        if let Some(id) = input.ids.iter().find(|&&id| id as usize >= self.spec.vocab_size) {
-            return Err(Error::Input(format!(
-                "token id {id} is beyond the vocabulary of {} ids of {}",
-                self.spec.vocab_size,
-                self.sentence.transformer_dir.display()
-            )));
-        }
-        let types = self.spec.type_vocab_size.max(1) as u32;
-        if let Some(kind) = input.type_ids.iter().find(|&&kind| kind >= types) {
-            return Err(Error::Input(format!("token type {kind} is beyond this model's {types}")));
-        }
-        let positions = self.spec.positions_of(&input.ids);
-        let tokens = input.ids.iter().zip(positions).zip(&input.type_ids);
-        batch.push(tokens.map(|((&id, position), &kind)| (id, position, kind)), skip);
-        Ok(())
+        self.model.trace_blocking(ids, points)
     }
 
     /// The prompt's text, and how many tokens of an input it takes that pooling leaves out.
@@ -291,18 +207,18 @@ impl Encoder {
         }
         // as sentence-transformers counts: the prompt's own tokens, without the one that ends a text
         let ids = self.encode(text)?.ids;
-        let ends = ids.last().is_some_and(|&id| self.tokenizer.is_special(id));
+        let ends = ids.last().is_some_and(|&id| self.model.tokenizer().is_ok_and(|t| t.is_special(id)));
         Ok((text.clone(), ids.len() as u32 - u32::from(ends)))
     }
 
     /// What the model is.
     pub fn spec(&self) -> &Spec {
-        &self.spec
+        &self.model.spec
     }
 
-    /// Its tokenizer.
-    pub fn tokenizer(&self) -> &Tokenizer {
-        &self.tokenizer
+    /// The model without what makes vectors of its stream.
+    pub fn model(&self) -> &Model {
+        &self.model
     }
 
     /// Its sentence-transformers configuration.
@@ -312,12 +228,12 @@ impl Encoder {
 
     /// Most tokens of a text, special ones included; what is beyond is cut.
     pub fn max_tokens(&self) -> usize {
-        self.max_tokens
+        self.model.max_text
     }
 
     /// Bytes of the weights on the GPU.
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.model.weight_bytes()
     }
 
     /// The program that embeds, for benchmarks and tests.
@@ -332,16 +248,10 @@ impl Encoder {
     pub fn batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Batch> {
         let mut batch = Batch::new(self.program().recording().tile);
         for text in texts {
-            self.push(&mut batch, &self.encode(text.as_ref())?, 0)?;
+            self.model.push(&mut batch, &self.encode(text.as_ref())?, 0)?;
         }
         Ok(batch)
     }
-}
-
-/// The most tokens of a text: the folder's own length, else the tokenizer's, and never more than the model's positions.
-fn max_tokens(spec: &Spec, sentence: &SentenceConfig, tokenizer: &Tokenizer) -> usize {
-    let own = sentence.max_seq_length.or(tokenizer.model_max_length());
-    own.unwrap_or(usize::MAX).min(spec.max_tokens())
 }
 
 /// What the sentence part says of the transformer must be true of it.

@@ -75,6 +75,15 @@ pub enum Error {
         what: String,
     },
 
+    /// A session has no room for so many tokens.
+    #[error("{tokens} tokens are more than the {limit} that this model takes")]
+    TooLong {
+        /// What it would have.
+        tokens: usize,
+        /// What the model was made for.
+        limit: usize,
+    },
+
     /// The caller's input cannot be processed.
     #[error("{0}")]
     Input(String),
@@ -105,7 +114,11 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::NoAdapter(_) | Error::Unsuitable { .. } => 3,
-            Error::Io { .. } | Error::File { .. } | Error::Unsupported { .. } | Error::Input(_) => 4,
+            Error::Io { .. }
+            | Error::File { .. }
+            | Error::Unsupported { .. }
+            | Error::Input(_)
+            | Error::TooLong { .. } => 4,
             Error::DeviceLost(_) | Error::OutOfMemory(_) => 5,
             Error::Cancelled => 130,
             Error::Kernel { .. } | Error::Internal { .. } => 1,

@@ -11,6 +11,7 @@
 
 mod cache;
 pub mod check;
+pub mod decode;
 mod encode;
 mod error;
 pub mod files;
@@ -23,10 +24,11 @@ pub mod stream;
 mod task;
 
 pub use cache::{cache_dir, find_model};
-pub use encode::{EmbedOptions, Embedding, Encoder, LoadOptions, Prompt};
+pub use decode::{Decoder, MemoryPlan, Sampling, Session, SessionOptions, TextStream};
+pub use encode::{EmbedOptions, Embedding, Encoder, Prompt};
 pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Capabilities, Gpu, GpuOptions};
-pub use model::Dtype;
+pub use model::{Dtype, LoadOptions, Model};
 pub use task::{CancelToken, Progress, Task};
 
 /// The README's example compiles.

@@ -20,7 +20,7 @@ fn random_models() -> Vec<String> {
 /// Every model's points that the fixture holds, by one trace of all points and the patterns.
 fn check_stream(encoder: &Encoder, expected: &Expected, alias: impl Fn(&str) -> String) -> usize {
     let ids = expected.ids("ids");
-    let points = Point::of_model(encoder.spec().num_hidden_layers);
+    let points = Point::of_model(encoder.spec());
     let trace = encoder.trace_blocking(&ids, &points).unwrap();
     assert_eq!(trace.tensors.len(), points.len());
     let mut compared = 0;
@@ -143,10 +143,9 @@ fn taps_change_no_bit() {
         let expected = Expected::open(name);
         let ids = expected.ids("ids");
         let encoder = load(&GPU, fixtures(name), Dtype::Auto).unwrap();
-        let blocks = encoder.spec().num_hidden_layers;
-        let all = encoder.trace_blocking(&ids, &Point::of_model(blocks)).unwrap();
+        let all = encoder.trace_blocking(&ids, &Point::of_model(encoder.spec())).unwrap();
         for points in ["h", "resid_post", "t1@0,h@1", "all", "blocks.1.attn.hook_pattern,t4"] {
-            let points = parse_points(points, blocks).unwrap();
+            let points = parse_points(points, encoder.spec()).unwrap();
             let trace = encoder.trace_blocking(&ids, &points).unwrap();
             assert_eq!(trace.tensors.len(), points.len());
             for (point, tensor) in &trace.tensors {
@@ -162,11 +161,11 @@ fn chunks_of_weights_change_no_bit() {
     use thalweg::files::{Checkpoint, Config};
     use thalweg::kernels::matmul::Form;
     use thalweg::model::{Layout, Spec, upload};
-    use thalweg::schedule::{Batch, Choices, Program, record};
+    use thalweg::schedule::{Batch, Choices, Program, Purpose, record};
     let folder = fixtures("models/roberta_odd");
     let (spec, family) = Spec::read(&Config::open(&folder).unwrap()).unwrap();
     let checkpoints = [Checkpoint::open(&folder).unwrap()];
-    let points = Point::of_model(spec.num_hidden_layers);
+    let points = Point::of_model(&spec);
     let mut traces = Vec::new();
     for limit in [1 << 27, 64 * 44 * 4, 1000] {
         let layout = Layout::new(&spec, family, &checkpoints, &[], Dtype::Auto, limit).unwrap();
@@ -182,7 +181,7 @@ fn chunks_of_weights_change_no_bit() {
         );
         for matmul in Form::ALL {
             let choices = Choices { matmul, ..Choices::of(GPU.capabilities()) };
-            let recording = record(&spec, &layout.tensors, None, choices, &points);
+            let recording = record(&spec, &layout.tensors, &Purpose::Trace, choices, &points);
             let program = Program::new(&GPU, recording, weights.clone().into()).unwrap();
             let mut batch = Batch::new(program.recording().tile);
             batch.push((0..30).map(|i| (i * 9, i + 2, 0)), 0);

@@ -17,6 +17,8 @@ pub struct Capabilities {
     pub limits: wgpu::Limits,
     /// What the kernels' defaults are chosen for.
     pub class: AdapterClass,
+    /// Bytes that buffers may take when the device is opened, where the system says so.
+    pub memory: Option<u64>,
 }
 
 /// The range of subgroup sizes, in invocations.
@@ -92,16 +94,18 @@ impl Capabilities {
         } else {
             Vec::new()
         };
+        let class = match info.device_type {
+            wgpu::DeviceType::Cpu => AdapterClass::Cpu,
+            wgpu::DeviceType::IntegratedGpu => AdapterClass::Integrated,
+            _ => AdapterClass::Discrete,
+        };
         Ok(Capabilities {
             f16: features.contains(wgpu::Features::SHADER_F16),
             subgroups,
             cooperative_matrices,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
-            class: match info.device_type {
-                wgpu::DeviceType::Cpu => AdapterClass::Cpu,
-                wgpu::DeviceType::IntegratedGpu => AdapterClass::Integrated,
-                _ => AdapterClass::Discrete,
-            },
+            memory: super::memory::available(adapter, class),
+            class,
             limits,
         })
     }

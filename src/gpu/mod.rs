@@ -3,6 +3,7 @@
 mod adapter;
 mod buffer;
 mod capabilities;
+mod memory;
 mod pipeline;
 mod scope;
 mod waiter;

@@ -7,11 +7,12 @@ mod program;
 mod recording;
 mod workspace;
 
-pub use batch::Batch;
-pub use compile::{Choices, Head, record};
+pub use batch::{Batch, Draw, Tile};
+pub use compile::{Choices, Head, Purpose, record};
 pub use profile::DispatchTime;
 pub(crate) use program::fold;
 pub use program::{Outcome, Program};
 pub use recording::{
     Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Slot, Word, Work,
 };
+pub(crate) use workspace::CacheView;

@@ -24,12 +24,12 @@ impl Program {
         if !self.gpu.capabilities().timestamps {
             return Err(Error::Input("this device has no timestamps".into()));
         }
-        batch.check(&self.recording)?;
+        batch.check(&self.recording, 0)?;
         use wgpu::BufferUsages as U;
         let dims = batch.dims();
         let count = 2 * self.pipelines.len() as u32;
         let bytes = 8 * u64::from(count);
-        let mut lease = self.lease(dims)?;
+        let mut lease = self.lease(dims, None)?;
         let workspace = lease.workspace();
         let (resolved, readback) = (
             self.gpu.buffer("timestamps", bytes, U::QUERY_RESOLVE | U::COPY_SRC)?,

@@ -1,10 +1,11 @@
 //! A program: a recording with its compiled kernels and weights, run for batch after batch.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::batch::Batch;
 use super::recording::{Command, Dims, Dispatch, Recording};
-use super::workspace::{Workspace, read_sizes};
+use super::workspace::{CacheView, Workspace, read_sizes};
 use crate::error::{Error, Result};
 use crate::gpu::{Counters, Gpu, Pipeline};
 
@@ -15,6 +16,8 @@ pub struct Program {
     /// One for each dispatch, in order.
     pub(super) pipelines: Vec<Arc<Pipeline>>,
     pub(super) weights: Arc<[wgpu::Buffer]>,
+    /// The longest that a submission should take, by estimate.
+    budget: Duration,
     /// Workspaces that no forward is using.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -35,7 +38,13 @@ impl Program {
     /// [`Error::Kernel`] where a kernel does not compile, [`Error::DeviceLost`].
     pub fn new(gpu: &Gpu, recording: Recording, weights: Arc<[wgpu::Buffer]>) -> Result<Self> {
         let pipelines = recording.dispatches().map(|d| gpu.pipeline(&d.variant)).collect::<Result<_>>()?;
-        Ok(Program { gpu: gpu.clone(), recording, pipelines, weights, idle: Mutex::default() })
+        let budget = gpu.submission_budget();
+        Ok(Program { gpu: gpu.clone(), budget, recording, pipelines, weights, idle: Mutex::default() })
+    }
+
+    /// The same, in submissions that take no longer than that, by estimate.
+    pub(crate) fn within(self, budget: Duration) -> Self {
+        Program { budget: self.budget.min(budget), ..self }
     }
 
     /// The plain data that it runs.
@@ -46,7 +55,7 @@ impl Program {
     /// Tokens of the largest batch whose buffers the device can bind.
     pub fn max_tokens(&self) -> usize {
         let limits = &self.gpu.capabilities().limits;
-        let one = Dims { tokens: 1, sequences: 1, tiles: 1, pairs: 1 };
+        let one = Dims { tokens: 1, ..Dims::default() };
         let widest = (0..self.recording.scratch.len())
             .map(|i| self.recording.scratch[i].size)
             .filter(|size| size.dim == super::Dim::Tokens)
@@ -65,39 +74,44 @@ impl Program {
     pub fn reserve(&self, tokens: usize) -> Result<()> {
         let tokens = tokens.clamp(1, self.max_tokens()) as u32;
         // as many sequences and tiles as tokens: texts of one token each
-        self.lease(Dims { tokens, sequences: tokens, tiles: tokens, pairs: 0 }).map(drop)
+        self.prepare(Dims { tokens, sequences: tokens, tiles: tokens, ..Dims::default() }, None)
+    }
+
+    /// Makes a workspace of at least that capacity, unless there is one.
+    pub(crate) fn prepare(&self, dims: Dims, cache: Option<CacheView<'_>>) -> Result<()> {
+        self.lease(dims, cache).map(drop)
     }
 
     /// Runs one batch.
     ///
     /// # Errors
-    /// [`Error::Input`] for an empty batch or one that the recording's tables are too small for, [`Error::DeviceLost`], or [`Error::OutOfMemory`] where a larger workspace cannot be allocated.
+    /// [`Error::Input`] for an empty batch or one that the recording's tables are too small for, [`Error::DeviceLost`], or
+    /// [`Error::OutOfMemory`] where a larger workspace cannot be allocated.
     pub async fn run(&self, batch: &Batch) -> Result<Outcome> {
-        batch.check(&self.recording)?;
+        self.start(batch, None)?.finish().await
+    }
+
+    /// Uploads and submits one batch. The caller keeps the cache from being replaced until this returns.
+    pub(crate) fn start(&self, batch: &Batch, cache: Option<CacheView<'_>>) -> Result<Running<'_>> {
+        batch.check(&self.recording, cache.map_or(0, |c| c.rows))?;
         let dims = batch.dims();
-        let mut lease = self.lease(dims)?;
+        let mut lease = self.lease(dims, cache)?;
         let submission = self.submit(lease.workspace(), batch)?;
-        let sizes = read_sizes(&self.recording, &dims);
-        let bytes = self.gpu.read(&lease.workspace().readback, sizes.iter().sum(), submission).await?;
-        let mut rest = &bytes[..];
-        let mut parts = sizes.iter().map(|&size| {
-            let (part, after) = rest.split_at(size as usize);
-            rest = after;
-            bytemuck::pod_collect_to_vec(part)
-        });
-        let output = parts.next().unwrap_or_default();
-        Ok(Outcome { output, captures: parts.collect() })
+        Ok(Running { lease, submission, dims })
     }
 
     /// A workspace for a batch: an idle one that is large enough, or a new one.
-    pub(super) fn lease(&self, dims: Dims) -> Result<Lease<'_>> {
+    pub(super) fn lease(&self, dims: Dims, cache: Option<CacheView<'_>>) -> Result<Lease<'_>> {
         self.gpu.alive()?;
         let dims = self.recording.sized_by(dims);
         let mut smaller = None;
         {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(place) = idle.iter().position(|w| dims.fits(&w.capacity)) {
-                return Ok(Lease { program: self, workspace: Some(idle.swap_remove(place)) });
+                let mut workspace = idle.swap_remove(place);
+                drop(idle);
+                workspace.rebind(self, cache)?;
+                return Ok(Lease { program: self, workspace: Some(workspace) });
             }
             if !idle.is_empty() {
                 smaller = Some(idle.swap_remove(0));
@@ -106,18 +120,27 @@ impl Program {
         // a workspace that is too small gives way to one that holds all that it held
         let wanted = smaller.as_ref().map_or(dims, |w| dims.max(&w.capacity));
         drop(smaller);
-        let workspace = Workspace::new(self, self.round_up(wanted))?;
+        let workspace = Workspace::new(self, self.round_up(wanted), cache)?;
         Ok(Lease { program: self, workspace: Some(workspace) })
     }
 
     /// Few capacities, so that batches of changing sizes soon allocate nothing any more.
     fn round_up(&self, dims: Dims) -> Dims {
         let most = self.max_tokens().max(dims.tokens as usize) as u32;
-        let tokens = dims.tokens.max(64).next_power_of_two().min(most);
+        let tokens = dims.tokens.max(8).next_power_of_two().min(most);
         let sequences = dims.sequences.max(8).next_power_of_two().min(tokens);
         // each sequence has at most one tile that is not full
         let tiles = dims.tiles.max(tokens / self.recording.tile + sequences).min(tokens);
-        Dims { tokens, sequences, tiles, pairs: dims.pairs }
+        let few = |size: u32| if size == 0 { 0 } else { size.next_power_of_two() };
+        Dims {
+            tokens,
+            sequences,
+            tiles,
+            pages: few(dims.pages),
+            splits: few(dims.splits),
+            seen: few(dims.seen),
+            ..dims
+        }
     }
 
     /// Uploads the batch and submits the recording: one submission, or several split at block boundaries where the
@@ -149,7 +172,7 @@ impl Program {
 
     /// The recording's commands in runs of one submission each, with the number of the first dispatch of each run.
     fn parts(&self, dims: &Dims) -> Vec<(&[Command], usize)> {
-        let budget = self.gpu.submission_budget().as_secs_f64();
+        let budget = self.budget.as_secs_f64();
         let flops = self.gpu.capabilities().class.flops();
         let (mut parts, mut seconds, mut block) = (Vec::new(), 0.0, 0.0);
         let commands = &self.recording.commands[..];
@@ -214,7 +237,11 @@ impl Program {
         number: usize,
         dims: &Dims,
     ) -> Result<()> {
-        let (x, y) = fold(dispatch.grid.count(dims), &self.gpu, &dispatch.variant.label)?;
+        let count = dispatch.grid.count(dims);
+        if count == 0 {
+            return Ok(()); // nothing of what it works on is in this batch
+        }
+        let (x, y) = fold(count, &self.gpu, &dispatch.variant.label)?;
         pass.set_pipeline(&self.pipelines[number].pipeline);
         pass.set_bind_group(0, &workspace.bind_groups[number], &[]);
         pass.dispatch_workgroups(x, y, 1);
@@ -233,6 +260,31 @@ impl Program {
             offset += size;
         }
         Ok(())
+    }
+}
+
+/// A forward that was submitted, whose workspace is its own until it is finished or dropped.
+pub(crate) struct Running<'a> {
+    lease: Lease<'a>,
+    submission: wgpu::SubmissionIndex,
+    dims: Dims,
+}
+
+impl Running<'_> {
+    /// Waits for the forward and reads back what it was to bring.
+    pub async fn finish(mut self) -> Result<Outcome> {
+        let program = self.lease.program;
+        let sizes = read_sizes(&program.recording, &self.dims);
+        let workspace = self.lease.workspace();
+        let bytes = program.gpu.read(&workspace.readback, sizes.iter().sum(), self.submission).await?;
+        let mut rest = &bytes[..];
+        let mut parts = sizes.iter().map(|&size| {
+            let (part, after) = rest.split_at(size as usize);
+            rest = after;
+            bytemuck::pod_collect_to_vec(part)
+        });
+        let output = parts.next().unwrap_or_default();
+        Ok(Outcome { output, captures: parts.collect() })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The recording: what one forward does, as plain data that is made once and replayed for every batch.
 
+use super::batch::{Draw, Tile};
 use crate::kernels::Variant;
 use crate::stream::Point;
 
@@ -10,12 +11,22 @@ pub enum Dim {
     One,
     /// Tokens in the batch.
     Tokens,
-    /// Sequences in the batch.
+    /// Sequences in the batch of which a result is wanted.
     Sequences,
     /// Attention tiles: groups of up to [`Recording::tile`] queries of one sequence.
     Tiles,
-    /// Pairs of tokens of the same sequence: the sum of the squared lengths.
+    /// Pairs of a query and a key that it may see.
     Pairs,
+    /// Entries of the page tables.
+    Pages,
+    /// Pieces of [`SPLIT`] keys of the longest sequence.
+    ///
+    /// [`SPLIT`]: crate::kernels::attention::SPLIT
+    Splits,
+    /// Tiles times splits.
+    Partials,
+    /// Token ids that a repetition penalty looks at.
+    Seen,
 }
 
 /// The sizes of one batch, or the capacities of a workspace.
@@ -23,12 +34,18 @@ pub enum Dim {
 pub struct Dims {
     /// Tokens.
     pub tokens: u32,
-    /// Sequences.
+    /// Sequences of which a result is wanted.
     pub sequences: u32,
     /// Attention tiles.
     pub tiles: u32,
-    /// Pairs of tokens of the same sequence.
+    /// Pairs of a query and a key that it may see.
     pub pairs: u32,
+    /// Entries of the page tables.
+    pub pages: u32,
+    /// Pieces of keys of the longest sequence.
+    pub splits: u32,
+    /// Token ids that a repetition penalty looks at.
+    pub seen: u32,
 }
 
 impl Dims {
@@ -40,15 +57,20 @@ impl Dims {
             Dim::Sequences => self.sequences,
             Dim::Tiles => self.tiles,
             Dim::Pairs => self.pairs,
+            Dim::Pages => self.pages,
+            Dim::Splits => self.splits,
+            Dim::Partials => self.tiles.saturating_mul(self.splits),
+            Dim::Seen => self.seen,
         }
+    }
+
+    fn all(&self) -> [u32; 7] {
+        [self.tokens, self.sequences, self.tiles, self.pairs, self.pages, self.splits, self.seen]
     }
 
     /// Whether every size is at most the other's.
     pub fn fits(&self, capacity: &Dims) -> bool {
-        self.tokens <= capacity.tokens
-            && self.sequences <= capacity.sequences
-            && self.tiles <= capacity.tiles
-            && self.pairs <= capacity.pairs
+        self.all().iter().zip(capacity.all()).all(|(size, most)| *size <= most)
     }
 
     /// The larger of each size.
@@ -58,6 +80,9 @@ impl Dims {
             sequences: self.sequences.max(other.sequences),
             tiles: self.tiles.max(other.tiles),
             pairs: self.pairs.max(other.pairs),
+            pages: self.pages.max(other.pages),
+            splits: self.splits.max(other.splits),
+            seen: self.seen.max(other.seen),
         }
     }
 }
@@ -150,29 +175,55 @@ pub enum Slot {
     Input(Input),
     /// A buffer between two kernels, by its place in [`Recording::scratch`].
     Scratch(usize),
+    /// Keys and values of a block, f32 `[rows, 2, key and value heads, head_size]`, in the decoder's pool of pages.
+    Cache(usize),
 }
 
 /// The parts of the batch's upload that kernels read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// `[id, position, type, 0]` of each token.
+    /// `[id, position, type, row in the cache]` of each token.
     Tokens,
-    /// `[first row, length, first pooled token, 0]` of each sequence.
+    /// `[first row, length, first pooled token, 0]` of each sequence of which a result is wanted.
     Sequences,
-    /// `[first row of the sequence, its length, first query, 0]` of each attention tile.
+    /// A [`Tile`](super::Tile) each.
     Tiles,
+    /// cos and sin of each token's pairs, f32 `[tokens, pairs, 2]`, of the model's first rotary embedding.
+    Angles,
+    /// The same of its second.
+    LocalAngles,
+    /// A [`Draw`](super::Draw) for each sequence of which a result is wanted.
+    Draws,
+    /// The sequences' page tables, one behind another.
+    Pages,
+    /// Token ids that a repetition penalty looks at, one sequence's behind another's.
+    Seen,
 }
 
 impl Input {
     /// All of them, in the order in which they are uploaded.
-    pub const ALL: [Input; 3] = [Input::Tokens, Input::Sequences, Input::Tiles];
+    pub const ALL: [Input; 8] = [
+        Input::Tokens,
+        Input::Sequences,
+        Input::Tiles,
+        Input::Angles,
+        Input::LocalAngles,
+        Input::Draws,
+        Input::Pages,
+        Input::Seen,
+    ];
 
-    /// How many there are; each is 16 bytes.
+    /// The rotary embedding's with that number.
+    pub const ANGLES: [Input; 2] = [Input::Angles, Input::LocalAngles];
+
+    /// How many there are.
     pub fn dim(self) -> Dim {
         match self {
-            Input::Tokens => Dim::Tokens,
-            Input::Sequences => Dim::Sequences,
+            Input::Tokens | Input::Angles | Input::LocalAngles => Dim::Tokens,
+            Input::Sequences | Input::Draws => Dim::Sequences,
             Input::Tiles => Dim::Tiles,
+            Input::Pages => Dim::Pages,
+            Input::Seen => Dim::Seen,
         }
     }
 }
@@ -252,6 +303,8 @@ pub struct Recording {
     pub tile: u32,
     /// Rows of the tables: a batch that needs more is refused.
     pub bounds: Bounds,
+    /// Turned pairs of the model's rotary embeddings; 0 where there is none.
+    pub pairs: [usize; 2],
 }
 
 impl Recording {
@@ -263,10 +316,52 @@ impl Recording {
         })
     }
 
-    /// The sizes that its buffers depend on: pairs only where a pattern is stored.
+    /// The sizes that its buffers depend on: pairs only where a pattern is stored, splits only where their results are.
     pub fn sized_by(&self, dims: Dims) -> Dims {
-        let pairs = self.scratch.iter().any(|s| s.size.dim == Dim::Pairs);
-        Dims { pairs: if pairs { dims.pairs } else { 0 }, ..dims }
+        let sized = |dim| self.scratch.iter().any(|s| s.size.dim == dim);
+        let kept = |dim, size| if sized(dim) { size } else { 0 };
+        Dims { pairs: kept(Dim::Pairs, dims.pairs), splits: kept(Dim::Partials, dims.splits), ..dims }
+    }
+
+    /// The sizes that kernels are told in their parameters; the others are in the batch's own tables.
+    pub(super) fn told_by_parameters(&self, dims: Dims) -> Dims {
+        let told = |dim| {
+            let extents = |word: &Word| matches!(word, Word::Extent(extent) if extent.dim == dim);
+            self.dispatches().any(|dispatch| dispatch.params.iter().any(extents))
+        };
+        let kept = |dim, size| if told(dim) { size } else { 0 };
+        Dims {
+            pairs: kept(Dim::Pairs, dims.pairs),
+            pages: kept(Dim::Pages, dims.pages),
+            seen: kept(Dim::Seen, dims.seen),
+            ..dims
+        }
+    }
+
+    /// Bytes of one entry of an input.
+    fn input_size(&self, input: Input) -> u64 {
+        match input {
+            Input::Tokens | Input::Sequences => 16,
+            Input::Tiles => size_of::<Tile>() as u64,
+            Input::Draws => size_of::<Draw>() as u64,
+            Input::Angles => 8 * self.pairs[0] as u64,
+            Input::LocalAngles => 8 * self.pairs[1] as u64,
+            Input::Pages | Input::Seen => 4,
+        }
+    }
+
+    /// Bytes of a workspace for batches of that size: the stream, buffers between kernels, the upload and the readback.
+    pub fn workspace_bytes(&self, dims: &Dims) -> u64 {
+        let scratch: u64 = (0..self.scratch.len()).map(|i| self.bytes(Slot::Scratch(i), dims)).sum();
+        let inputs: u64 = Input::ALL.iter().map(|&input| self.bytes(Slot::Input(input), dims)).sum();
+        let output = self.output.map_or(0, |(_, extent)| 4 * extent.of(dims));
+        let params = 256 * self.dispatches().count() as u64;
+        self.bytes(Slot::Stream, dims) + scratch + inputs + output + params
+    }
+
+    /// The arithmetic of a forward over a batch of that size.
+    pub fn flops(&self, dims: &Dims) -> f64 {
+        self.dispatches().map(|d| d.work.flops * f64::from(dims.get(d.work.dim))).sum()
     }
 
     /// Size of a slot that lives in a workspace, in bytes; weights have their own.
@@ -274,8 +369,8 @@ impl Recording {
         match slot {
             Slot::Stream => 4 * self.d_model as u64 * u64::from(dims.tokens),
             Slot::Scratch(i) => 4 * self.scratch[i].size.of(dims),
-            Slot::Input(input) => 16 * u64::from(dims.get(input.dim())),
-            Slot::Weight(_) => 0,
+            Slot::Input(input) => self.input_size(input) * u64::from(dims.get(input.dim())),
+            Slot::Weight(_) | Slot::Cache(_) => 0,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::model::{Placement, Spec};
 
 /// What is seen at a point. Shapes are without a batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,6 +34,10 @@ pub enum Kind {
     ResidPost,
     /// h: t5 normalised; post-norm blocks only.
     NormalizedResidPost,
+    /// The stream after the final norm, γ and β included, `[tokens, d_model]`.
+    FinalNormalized,
+    /// What the head makes of it, after its soft cap, `[tokens, vocabulary]`.
+    Logits,
 }
 
 /// A kind's row in the table of points.
@@ -65,6 +70,8 @@ const TABLE: &[Row] = &[
     row(Kind::MlpOut, "hook_mlp_out", Some("t4"), true, true),
     row(Kind::ResidPost, "hook_resid_post", Some("t5"), true, true),
     row(Kind::NormalizedResidPost, "hook_normalized_resid_post", Some("h"), true, true),
+    row(Kind::FinalNormalized, "ln_final.hook_normalized", None, false, true),
+    row(Kind::Logits, "logits", None, false, true),
 ];
 
 impl Kind {
@@ -94,12 +101,23 @@ impl Point {
         Point { block, kind }
     }
 
-    /// Every point of a model with that many blocks, in the order in which the stream passes them.
-    pub fn of_model(blocks: usize) -> Vec<Point> {
+    /// Every point of a model, in the order in which the stream passes them.
+    pub fn of_model(spec: &Spec) -> Vec<Point> {
+        let has = |kind: Kind| match kind {
+            Kind::NormalizedResidMid | Kind::NormalizedResidPost => spec.placement == Placement::Post,
+            // where both sublayers add to the block's input, there is no stream between them
+            Kind::ResidMid => spec.placement != Placement::Parallel,
+            Kind::FinalNormalized => spec.final_norm,
+            Kind::Logits => spec.head.is_some(),
+            _ => true,
+        };
+        let rows = || TABLE.iter().filter(|row| has(row.kind));
         let mut points = vec![Point::new(0, Kind::Embed)];
-        for block in 0..blocks {
-            points.extend(TABLE.iter().filter(|r| r.per_block).map(|r| Point::new(block, r.kind)));
+        for block in 0..spec.num_hidden_layers {
+            points.extend(rows().filter(|row| row.per_block).map(|row| Point::new(block, row.kind)));
         }
+        let after = rows().filter(|row| !row.per_block && row.kind != Kind::Embed);
+        points.extend(after.map(|row| Point::new(0, row.kind)));
         points
     }
 }
@@ -116,16 +134,17 @@ impl fmt::Display for Point {
 /// kinds of one block (`resid_post@3`), or `all` (all but the patterns). The order is the stream's, without repeats.
 ///
 /// # Errors
-/// [`Error::Input`] naming the first entry that is no point of a model with that many blocks.
-pub fn parse_points(text: &str, blocks: usize) -> Result<Vec<Point>> {
-    let model = Point::of_model(blocks);
+/// [`Error::Input`] naming the first entry that is no point of the model.
+pub fn parse_points(text: &str, spec: &Spec) -> Result<Vec<Point>> {
+    let (model, blocks) = (Point::of_model(spec), spec.num_hidden_layers);
     let mut wanted = Vec::new();
     for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
         let found: Vec<_> = model.iter().copied().filter(|point| matches(entry, *point)).collect();
         if found.is_empty() {
             return Err(Error::Input(format!(
-                "{entry} is no stream point of this model, which has {blocks} blocks: use all, resid_post, \
-                 resid_post@3, t1 to t5, h, or a full name such as blocks.0.hook_attn_out"
+                "{entry} is no stream point of this {} of {blocks} blocks: use all, resid_post, resid_post@3, t1 to t5 \
+                 (t3 and h in post-norm models only), or a full name such as blocks.0.hook_attn_out",
+                spec.model_type
             )));
         }
         wanted.extend(found);
@@ -159,8 +178,12 @@ fn matches(entry: &str, point: Point) -> bool {
 mod tests {
     use super::*;
 
+    fn spec(placement: Placement) -> Spec {
+        Spec { placement, num_hidden_layers: 2, ..Spec::neutral() }
+    }
+
     fn names(text: &str) -> Vec<String> {
-        parse_points(text, 2).unwrap().iter().map(ToString::to_string).collect()
+        parse_points(text, &spec(Placement::Post)).unwrap().iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -173,8 +196,21 @@ mod tests {
         assert_eq!(names("all").len(), 1 + 2 * 11);
         assert!(!names("all").iter().any(|n| n.contains("pattern")));
         for wrong in ["resid_post@2", "logits", "", ",", "blocks.2.hook_z", "embed@0", "resid_post@-1"] {
-            assert!(parse_points(wrong, 2).is_err(), "{wrong:?}");
+            assert!(parse_points(wrong, &spec(Placement::Post)).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn points_follow_the_placement() {
+        let names = |placement, text: &str| parse_points(text, &spec(placement)).map(|points| points.len());
+        assert_eq!(names(Placement::Pre, "all").unwrap(), 1 + 2 * 9);
+        assert_eq!(names(Placement::Parallel, "all").unwrap(), 1 + 2 * 8);
+        assert!(names(Placement::Pre, "h").is_err() && names(Placement::Parallel, "t2").is_err());
+        let head = Some(crate::model::LmHead { tied: true, cap: None });
+        let decoder = Spec { final_norm: true, head, ..spec(Placement::Pre) };
+        let points = parse_points("all", &decoder).unwrap();
+        let last: Vec<_> = points[points.len() - 2..].iter().map(ToString::to_string).collect();
+        assert_eq!(last, ["ln_final.hook_normalized", "logits"]);
     }
 
     #[test]

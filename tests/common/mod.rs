@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use thalweg::files::Checkpoint;
-use thalweg::{Dtype, Encoder, Gpu, GpuOptions, LoadOptions};
+use thalweg::{Decoder, Dtype, Encoder, Gpu, GpuOptions, LoadOptions, Session, SessionOptions};
 
 pub static GPU: LazyLock<Gpu> = LazyLock::new(|| Gpu::new_blocking(GpuOptions::default()).expect("an adapter"));
 
@@ -69,4 +69,20 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// A decoder of `tests/fixtures/decoders`.
+pub fn decoder(gpu: &Gpu, name: &str, dtype: Dtype) -> Decoder {
+    let options = LoadOptions { dtype, ..Default::default() };
+    let folder = fixtures(&format!("decoders/{name}"));
+    pollster::block_on(Decoder::load_with(gpu, folder, options)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// A session that goes on past tokens that end a text, as the fixtures do.
+pub fn session(decoder: &Decoder) -> Session {
+    decoder.session(SessionOptions { ignore_eos: true, ..Default::default() }).unwrap()
+}
+
+pub fn go_on(session: &mut Session, tokens: usize) -> Vec<u32> {
+    (0..tokens).map(|_| session.next_token_blocking().unwrap().expect("ends are ignored")).collect()
 }

@@ -1,0 +1,280 @@
+//! Decoders: language models that continue texts, session by session, with keys and values in one paged pool.
+
+mod pace;
+mod plan;
+mod pool;
+mod sampling;
+mod saved;
+mod session;
+mod text;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use plan::MemoryPlan;
+pub use sampling::Sampling;
+pub use session::{Session, SessionOptions};
+pub use text::TextStream;
+
+use crate::cache::find_model;
+use crate::error::{Error, Result};
+use crate::files::{SentenceConfig, eos_ids};
+use crate::gpu::Gpu;
+use crate::kernels::attention::{PAGE, SPLIT};
+use crate::model::{Files, LoadOptions, Model};
+use crate::schedule::{Batch, Choices, Dims, Outcome, Program, Purpose, record};
+use crate::stream::{Point, Trace};
+use pace::Pace;
+use pool::Pool;
+
+/// A language model on the GPU: cheap to clone, `Send + Sync`, shared by all of its sessions.
+#[derive(Clone)]
+pub struct Decoder(Arc<Inner>);
+
+struct Inner {
+    model: Model,
+    plan: MemoryPlan,
+    /// Held while pages are dealt out and a forward is submitted, so that no forward writes into buffers that have just
+    /// been replaced; never across an await.
+    pool: Mutex<Pool>,
+    prefill: Program,
+    decode: Program,
+    logits: Program,
+    eos: Vec<u32>,
+    pace: Pace,
+}
+
+/// The most tokens of a prefill's chunk.
+const CHUNK: usize = 512;
+
+impl Decoder {
+    /// Loads a Hugging Face folder, or a model by its name from the user's cache.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Unsupported`] or [`Error::Io`] naming the file and tensor; [`Error::OutOfMemory`] with the
+    /// [`MemoryPlan`], before anything is allocated, where it cannot fit.
+    pub async fn load(gpu: &Gpu, model: impl AsRef<Path>) -> Result<Self> {
+        Self::load_with(gpu, model, LoadOptions::default()).await
+    }
+
+    /// [`Decoder::load`], blocking the calling thread.
+    pub fn load_blocking(gpu: &Gpu, model: impl AsRef<Path>) -> Result<Self> {
+        pollster::block_on(Self::load(gpu, model))
+    }
+
+    /// Loads with options.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`], and [`Error::Cancelled`].
+    pub async fn load_with(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
+        let files = Files::open(&SentenceConfig::open(&find_model(model.as_ref())?)?)?;
+        if !files.spec.is_decoder() {
+            let what = format!("text of {:?}, which is an encoder", files.spec.model_type);
+            return Err(Error::unsupported(files.config.path(), what));
+        }
+        let eos = eos_ids(&files.dir, &files.config)?;
+        let layout = files.layout(gpu, options.dtype)?;
+        let plan = MemoryPlan::new(gpu, &files.spec, &layout, &options);
+        plan.check(gpu)?;
+        let model = Model::open(gpu, files, layout, &options.task).await?;
+        let compile = |purpose: Purpose| {
+            let recording = record(&model.spec, &model.tensors, &purpose, Choices::of(gpu.capabilities()), &[]);
+            Program::new(gpu, recording, Arc::clone(&model.weights))
+        };
+        let prefill = compile(Purpose::Prefill)?.within(Duration::from_secs_f64(pace::CHUNK_SECONDS));
+        let decode = compile(Purpose::Decode)?;
+        let logits = compile(Purpose::Logits)?;
+        let pace = Pace::new(gpu.capabilities().class);
+        let pool = Mutex::new(Pool::new(gpu, &model.spec));
+        let decoder = Decoder(Arc::new(Inner { model, plan, pool, prefill, decode, logits, eos, pace }));
+        decoder.reserve(decoder.0.plan.context)?;
+        Ok(decoder)
+    }
+
+    /// A session without any token.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming an option that is out of its range, [`Error::OutOfMemory`].
+    pub fn session(&self, options: SessionOptions) -> Result<Session> {
+        options.sampling.validate()?;
+        self.reserve(options.reserve.min(self.max_tokens()))?;
+        Ok(Session::new(self.clone(), options))
+    }
+
+    /// Chooses the next token of each session, all in one submission, and appends them; `None` for those whose text has
+    /// come to its end. Each gets the same token as it would alone.
+    ///
+    /// # Errors
+    /// As [`Session::next_token`]; no session has got a token then.
+    pub async fn step(&self, sessions: &mut [&mut Session]) -> Result<Vec<Option<u32>>> {
+        for session in sessions.iter() {
+            if !Arc::ptr_eq(&session.decoder.0, &self.0) {
+                return Err(Error::Input("a session of another decoder".into()));
+            }
+            if !session.ended {
+                session.ready()?;
+            }
+        }
+        let mut running: Vec<&mut Session> =
+            sessions.iter_mut().map(|session| &mut **session).filter(|session| !session.ended).collect();
+        for session in &mut running {
+            session.options.task.check()?;
+            session.catch_up().await?;
+        }
+        let mut chosen = Vec::new();
+        if !running.is_empty() {
+            chosen = self.forward(&self.0.decode, &mut running, 1, true).await?.output;
+        }
+        let mut chosen = chosen.into_iter().map(f32::to_bits);
+        let mut take = |session: &mut Session| {
+            let id = if session.ended { None } else { chosen.next() }?;
+            session.cached += 1;
+            if self.0.eos.contains(&id) && !session.options.ignore_eos {
+                session.ended = true;
+                return None;
+            }
+            session.append(id);
+            Some(id)
+        };
+        Ok(sessions.iter_mut().map(|session| take(session)).collect())
+    }
+
+    /// [`Decoder::step`], blocking the calling thread.
+    pub fn step_blocking(&self, sessions: &mut [&mut Session]) -> Result<Vec<Option<u32>>> {
+        pollster::block_on(self.step(sessions))
+    }
+
+    /// Runs one sequence of ids, taken as they are, and brings back what passed the points.
+    ///
+    /// # Errors
+    /// As [`Model::trace`].
+    pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
+        self.0.model.trace(ids, points).await
+    }
+
+    /// [`Decoder::trace`], blocking the calling thread.
+    pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
+        self.0.model.trace_blocking(ids, points)
+    }
+
+    /// The model, with its spec and tokenizer.
+    pub fn model(&self) -> &Model {
+        &self.0.model
+    }
+
+    /// The memory that was planned at load.
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.0.plan
+    }
+
+    /// The tokens that end a text.
+    pub fn eos(&self) -> &[u32] {
+        &self.0.eos
+    }
+
+    /// Most tokens of a session.
+    pub fn max_tokens(&self) -> usize {
+        self.0.model.spec.max_tokens()
+    }
+
+    /// The program of a prefill's chunks, for benchmarks and tests.
+    pub fn prefill_program(&self) -> &Program {
+        &self.0.prefill
+    }
+
+    /// The program of a decode step, for benchmarks and tests.
+    pub fn decode_program(&self) -> &Program {
+        &self.0.decode
+    }
+
+    /// Names the model and its weights, for files that belong to them.
+    fn fingerprint(&self) -> String {
+        self.0.model.fingerprint.clone()
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.0.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Fails where a session of so many tokens is too long.
+    fn fits(&self, tokens: usize) -> Result<()> {
+        let limit = self.max_tokens();
+        if tokens > limit { Err(Error::TooLong { tokens, limit }) } else { Ok(()) }
+    }
+
+    /// Makes everything that a session of so many tokens writes to: what it then allocates is nothing.
+    fn reserve(&self, tokens: usize) -> Result<()> {
+        let pages = tokens.div_ceil(PAGE as usize);
+        let mut pool = self.pool();
+        pool.reserve(pages)?;
+        let Inner { prefill, decode, .. } = &*self.0;
+        let splits = (tokens as u32).div_ceil(SPLIT);
+        let base = Dims { pages: pages as u32, splits, ..Dims::default() };
+        decode.prepare(Dims { tokens: 1, sequences: 1, tiles: 1, seen: tokens as u32, ..base }, Some(pool.view()))?;
+        let chunk = CHUNK.min(self.max_tokens()) as u32;
+        prefill
+            .prepare(Dims { tokens: chunk, tiles: chunk.div_ceil(prefill.recording().tile), ..base }, Some(pool.view()))
+    }
+
+    /// How many of the `left` tokens the next chunk of a prefill takes, after `past` tokens.
+    fn chunk(&self, past: usize, left: usize) -> usize {
+        let recording = self.0.prefill.recording();
+        let seconds = |count: usize| {
+            let (tokens, pairs) = (count as u32, (count * (past + count)).min(u32::MAX as usize) as u32);
+            let dims = Dims { tokens, pairs, tiles: tokens.div_ceil(recording.tile), ..Dims::default() };
+            self.0.pace.seconds(recording.flops(&dims))
+        };
+        let mut count = left.min(CHUNK);
+        // products take 8 rows in the time of one
+        while count > 8 && seconds(count) > pace::CHUNK_SECONDS {
+            count = (count / 2).next_multiple_of(8);
+        }
+        count
+    }
+
+    /// Brings the next `count` tokens of a session into the cache.
+    async fn prefill(&self, session: &mut Session, count: usize) -> Result<()> {
+        let start = std::time::Instant::now();
+        self.forward(&self.0.prefill, &mut [&mut *session], count, false).await?;
+        let past = session.cached;
+        session.cached += count;
+        let (tokens, pairs) = (count as u32, (count * (past + count)) as u32);
+        let flops = self.0.prefill.recording().flops(&Dims { tokens, pairs, tiles: 1, ..Dims::default() });
+        self.0.pace.measured(flops, start.elapsed());
+        Ok(())
+    }
+
+    /// The logits after a session's last token.
+    async fn logits_of(&self, session: &mut Session) -> Result<Vec<f32>> {
+        session.ready()?;
+        session.catch_up().await?;
+        Ok(self.forward(&self.0.logits, &mut [session], 1, false).await?.output)
+    }
+
+    /// Runs the next `count` tokens of each session in one batch.
+    async fn forward(
+        &self,
+        program: &Program,
+        sessions: &mut [&mut Session],
+        count: usize,
+        chosen: bool,
+    ) -> Result<Outcome> {
+        let mut batch = Batch::new(program.recording().tile);
+        for session in sessions.iter_mut() {
+            session.make_room(count)?;
+            session.push(&mut batch, count, chosen)?;
+        }
+        let running = {
+            let pool = self.pool();
+            program.start(&batch, Some(pool.view()))?
+        };
+        running.finish().await
+    }
+}
+
+impl std::fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Decoder").field("model", &self.0.model.spec.model_type).finish()
+    }
+}

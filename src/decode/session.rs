@@ -1,0 +1,279 @@
+//! A session: the tokens of one text, and the pages that hold their keys and values.
+
+use super::{Decoder, Sampling};
+use crate::error::{Error, Result};
+use crate::kernels::attention::PAGE;
+use crate::schedule::Batch;
+use crate::task::Task;
+
+/// How a session goes on.
+#[derive(Clone, Debug, Default)]
+pub struct SessionOptions {
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// Whether the tokens that end a text are taken like any other.
+    pub ignore_eos: bool,
+    /// Pages are reserved for so many tokens at once; the cache grows by itself beyond them.
+    pub reserve: usize,
+    /// Cancels prefill and decoding, and watches prefill; progress is in tokens.
+    pub task: Task,
+}
+
+/// A text that is being written. It owns its pages of the decoder's cache; the last token's keys and values are made when
+/// the next token is asked for.
+pub struct Session {
+    pub(super) decoder: Decoder,
+    pub(super) options: SessionOptions,
+    pub(super) tokens: Vec<u32>,
+    /// How many of the tokens, from the first, are in the cache.
+    pub(super) cached: usize,
+    pub(super) pages: Vec<u32>,
+    /// The frequencies of each rotary embedding that the cache was made with, and the epochs that they belong to.
+    frequencies: Vec<Vec<f32>>,
+    pub(super) epochs: Vec<usize>,
+    /// Each token once, for the repetition penalty.
+    seen: Vec<u32>,
+    pub(super) ended: bool,
+}
+
+impl Session {
+    pub(super) fn new(decoder: Decoder, options: SessionOptions) -> Self {
+        Session {
+            decoder,
+            options,
+            tokens: Vec::new(),
+            cached: 0,
+            pages: Vec::new(),
+            frequencies: Vec::new(),
+            epochs: Vec::new(),
+            seen: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// All tokens so far: those that were put in, and those that were chosen.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Whether the text has come to its end: a token that ends a text was chosen. It is not among the tokens.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// How tokens are chosen from now on.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming the option that is out of its range.
+    pub fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
+        sampling.validate()?;
+        self.options.sampling = sampling;
+        Ok(())
+    }
+
+    /// Cancels and watches from now on.
+    pub fn set_task(&mut self, task: Task) {
+        self.options.task = task;
+    }
+
+    /// Appends tokens, and brings all but the last into the cache, in chunks that keep the GPU busy for less than 50 ms
+    /// each by estimate. When it is cancelled the tokens stay, and the cache catches up with the next call.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for an id beyond the vocabulary, [`Error::TooLong`] where the model takes no more, both without
+    /// any change; [`Error::Cancelled`], [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub async fn prefill(&mut self, ids: &[u32]) -> Result<()> {
+        self.decoder.model().check_ids(ids)?;
+        self.decoder.fits(self.tokens.len() + ids.len())?;
+        for &id in ids {
+            self.append(id);
+        }
+        self.ended = false;
+        self.catch_up().await
+    }
+
+    /// [`Session::prefill`], blocking the calling thread.
+    pub fn prefill_blocking(&mut self, ids: &[u32]) -> Result<()> {
+        pollster::block_on(self.prefill(ids))
+    }
+
+    /// Chooses the next token and appends it; `None` where the text has come to its end.
+    ///
+    /// # Errors
+    /// [`Error::Input`] before any token was put in, [`Error::TooLong`] where the model takes no more; else as
+    /// [`Session::prefill`].
+    pub async fn next_token(&mut self) -> Result<Option<u32>> {
+        let decoder = self.decoder.clone();
+        Ok(decoder.step(&mut [self]).await?[0])
+    }
+
+    /// [`Session::next_token`], blocking the calling thread.
+    pub fn next_token_blocking(&mut self) -> Result<Option<u32>> {
+        pollster::block_on(self.next_token())
+    }
+
+    /// The logits of the token that would come next, `[vocabulary]`; nothing is chosen.
+    ///
+    /// # Errors
+    /// As [`Session::next_token`].
+    pub async fn logits(&mut self) -> Result<Vec<f32>> {
+        let decoder = self.decoder.clone();
+        decoder.logits_of(self).await
+    }
+
+    /// [`Session::logits`], blocking the calling thread.
+    pub fn logits_blocking(&mut self) -> Result<Vec<f32>> {
+        pollster::block_on(self.logits())
+    }
+
+    /// Another session with the same tokens, which goes its own way. Pages are shared until one of the two writes.
+    pub fn fork(&self) -> Session {
+        self.decoder.pool().share(&self.pages);
+        Session {
+            decoder: self.decoder.clone(),
+            options: self.options.clone(),
+            tokens: self.tokens.clone(),
+            cached: self.cached,
+            pages: self.pages.clone(),
+            frequencies: self.frequencies.clone(),
+            epochs: self.epochs.clone(),
+            seen: self.seen.clone(),
+            ended: self.ended,
+        }
+    }
+
+    /// Forgets all tokens from the `length`-th on.
+    pub fn truncate(&mut self, length: usize) {
+        if length >= self.tokens.len() {
+            return;
+        }
+        self.tokens.truncate(length);
+        self.ended = false;
+        self.seen.clear();
+        for i in 0..length {
+            self.see(self.tokens[i]);
+        }
+        // the last token is put in again, so that something follows it
+        self.cached = self.cached.min(length.saturating_sub(1));
+        self.keep_pages();
+    }
+
+    pub(super) fn append(&mut self, id: u32) {
+        self.tokens.push(id);
+        self.see(id);
+    }
+
+    fn see(&mut self, id: u32) {
+        if let Err(place) = self.seen.binary_search(&id) {
+            self.seen.insert(place, id);
+        }
+    }
+
+    /// Gives pages back that hold no token in the cache.
+    pub(super) fn keep_pages(&mut self) {
+        let needed = self.cached.div_ceil(PAGE as usize);
+        if needed < self.pages.len() {
+            self.decoder.pool().release(&self.pages[needed..]);
+            self.pages.truncate(needed);
+        }
+    }
+
+    /// Brings all tokens but the last into the cache.
+    pub(super) async fn catch_up(&mut self) -> Result<()> {
+        self.turn();
+        let target = self.tokens.len().saturating_sub(1);
+        // after a text has ended, its last token is in the cache already, and is put in again
+        self.cached = self.cached.min(target);
+        let start = self.cached;
+        while self.cached < target {
+            self.options.task.check()?;
+            let count = self.decoder.chunk(self.cached, target - self.cached);
+            let decoder = self.decoder.clone();
+            decoder.prefill(self, count).await?;
+            self.options.task.report((self.cached - start) as u64, (target - start) as u64);
+        }
+        Ok(())
+    }
+
+    /// Takes over a cache that was made with the frequencies of those epochs, if they are still the present ones.
+    pub(super) fn resume(&mut self, epochs: Vec<usize>) -> bool {
+        self.turn();
+        self.epochs == epochs
+    }
+
+    /// Takes the frequencies of the present length; where they are others than the cache's, the cache is made anew.
+    fn turn(&mut self) {
+        let ropes = &self.decoder.model().spec().ropes;
+        let tokens = self.tokens.len();
+        let epochs: Vec<_> = ropes.iter().map(|rope| rope.epoch(tokens)).collect();
+        if epochs == self.epochs {
+            return;
+        }
+        self.frequencies = ropes.iter().map(|rope| rope.frequencies(tokens)).collect();
+        self.epochs = epochs;
+        self.cached = 0;
+        self.keep_pages();
+    }
+
+    /// Pages for the next `count` rows of the cache that nobody else holds; [`Error::OutOfMemory`] leaves all as it was.
+    pub(super) fn make_room(&mut self, count: usize) -> Result<()> {
+        let page = PAGE as usize;
+        let decoder = self.decoder.clone();
+        let mut pool = decoder.pool();
+        let needed = (self.cached + count).div_ceil(page);
+        let first = self.cached / page;
+        let shared = self.pages[first.min(self.pages.len())..].iter().filter(|&&page| pool.is_shared(page)).count();
+        pool.reserve(needed.saturating_sub(self.pages.len()) + shared)?;
+        for place in first..self.pages.len() {
+            let old = self.pages[place];
+            if pool.is_shared(old) {
+                let own = pool.take()?;
+                if place * page < self.cached {
+                    pool.copy(old, own)?;
+                }
+                pool.release(&[old]);
+                self.pages[place] = own;
+            }
+        }
+        while self.pages.len() < needed {
+            self.pages.push(pool.take()?);
+        }
+        Ok(())
+    }
+
+    /// Appends the next `count` tokens to a batch; with a draw, what follows them is chosen.
+    pub(super) fn push(&self, batch: &mut Batch, count: usize, chosen: bool) -> Result<()> {
+        let sampling = &self.options.sampling;
+        let draw = if chosen { Some(sampling.draw(self.tokens.len() as u32)?) } else { None };
+        let seen = if sampling.needs_seen() { &self.seen[..] } else { &[] };
+        let ids = &self.tokens[self.cached..self.cached + count];
+        let past = self.cached as u32;
+        batch.push_cached(ids, past, &self.pages, draw, seen);
+        for (i, (rope, frequencies)) in self.decoder.model().spec().ropes.iter().zip(&self.frequencies).enumerate() {
+            let mut angles = Vec::with_capacity(2 * rope.pairs * count);
+            (past..past + count as u32).for_each(|position| rope.angles(frequencies, position, &mut angles));
+            batch.push_angles(i, &angles);
+        }
+        Ok(())
+    }
+
+    /// Fails where the next token cannot be asked for.
+    pub(super) fn ready(&self) -> Result<()> {
+        if self.tokens.is_empty() {
+            return Err(Error::Input("a session needs at least one token before the next can be chosen".into()));
+        }
+        self.decoder.fits(self.tokens.len())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.decoder.pool().release(&self.pages);
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("tokens", &self.tokens.len()).field("cached", &self.cached).finish()
+    }
+}

@@ -1,0 +1,243 @@
+//! The blocks: attention, FFN, and what they add into the stream.
+
+use super::{Purpose, Recorder};
+use crate::kernels::attention::{Attention, Heads};
+use crate::kernels::attention_merge::AttentionMerge;
+use crate::kernels::attention_scores::AttentionScores;
+use crate::kernels::attention_split::{AttentionSplit, partial_size};
+use crate::kernels::gate::Gate;
+use crate::kernels::kv_store::KvStore;
+use crate::kernels::matmul::{Activation, MatMul, Output};
+use crate::kernels::residual_add::ResidualAdd;
+use crate::kernels::rms_norm::RmsNorm;
+use crate::kernels::rope::Rope;
+use crate::kernels::softmax::Softmax;
+use crate::model::{Block, Linear, Norm, Placement, QkNorm, Tensors};
+use crate::schedule::recording::{Capture, Command, Dim, Extent, Input, Slot};
+use crate::stream::{Kind, Point};
+
+/// The end of attention or of the FFN.
+struct Sublayer<'a> {
+    last: &'a Linear,
+    /// What it adds to the stream.
+    term: Kind,
+    post_norm: Option<Norm>,
+}
+
+/// Buffers between kernels, f32, with a row for each token.
+struct Rows {
+    qkv: Slot,
+    z: Slot,
+    /// The FFN's first product.
+    up: Slot,
+    /// What its last product reads.
+    hidden: Slot,
+    /// What a sublayer reads, or the normalised term that it adds.
+    normed: Slot,
+    term: Slot,
+    /// What pieces of keys give before they are merged.
+    partial: Slot,
+    pattern: Slot,
+}
+
+impl Recorder<'_> {
+    /// A sublayer's last product and its addition. Fused, the product adds into the stream; where the term itself is
+    /// asked for, or is normalised first, it is stored and added by a kernel of its own, which changes no bit of the sum.
+    fn add_into_stream(&mut self, block: usize, sublayer: &Sublayer<'_>, input: Slot, rows: &Rows) {
+        let tapped = self.wants(block, sublayer.term);
+        if !tapped && sublayer.post_norm.is_none() {
+            return self.linear(sublayer.last, input, MatMul::TOKENS, Activation::None, Output::AddToStream);
+        }
+        self.linear(sublayer.last, input, MatMul::TOKENS, Activation::None, Output::Store(rows.term));
+        let mut term = rows.term;
+        if let Some(norm) = sublayer.post_norm {
+            self.norm_into(norm, rows.term, MatMul::TOKENS, rows.normed);
+            term = rows.normed;
+        }
+        self.tap_row(block, term, sublayer.term);
+        self.push(ResidualAdd { term, columns: self.spec.hidden_size }.dispatch());
+    }
+
+    pub fn blocks(&mut self, tensors: &Tensors) {
+        let rows = self.rows();
+        for (l, block) in tensors.blocks.iter().enumerate() {
+            let spec = self.spec;
+            let post_norm = spec.placement == Placement::Post;
+            let attention = Sublayer { last: &block.o, term: Kind::AttnOut, post_norm: block.attention_post_norm };
+            let mlp = Sublayer { last: &block.down, term: Kind::MlpOut, post_norm: block.mlp_post_norm };
+            let before = |norm: Option<Norm>| norm.filter(|_| !post_norm);
+            self.tap_row(l, Slot::Stream, Kind::ResidPre);
+            let input = self.normed(before(block.attention_norm), &rows);
+            self.project(l, block, input, &rows);
+            if *self.purpose == Purpose::Prefill && l + 1 == tensors.blocks.len() {
+                break; // nobody reads what the last block would add
+            }
+            self.attend(l, tensors, &rows);
+            if spec.placement == Placement::Parallel {
+                // the FFN's input is the block's own, so it is taken before attention is added
+                let input = self.normed(block.mlp_norm, &rows);
+                let hidden = self.mlp(block, input, &rows);
+                self.add_into_stream(l, &attention, rows.z, &rows);
+                self.add_into_stream(l, &mlp, hidden, &rows);
+            } else {
+                self.add_into_stream(l, &attention, rows.z, &rows);
+                self.tap_row(l, Slot::Stream, Kind::ResidMid);
+                if let Some(norm) = block.attention_norm.filter(|_| post_norm) {
+                    self.norm_in_place(norm);
+                    self.tap_row(l, Slot::Stream, Kind::NormalizedResidMid);
+                }
+                let input = self.normed(before(block.mlp_norm), &rows);
+                let hidden = self.mlp(block, input, &rows);
+                self.add_into_stream(l, &mlp, hidden, &rows);
+            }
+            self.tap_row(l, Slot::Stream, Kind::ResidPost);
+            if let Some(norm) = block.mlp_norm.filter(|_| post_norm) {
+                self.norm_in_place(norm);
+                self.tap_row(l, Slot::Stream, Kind::NormalizedResidPost);
+            }
+            self.recording.commands.push(Command::Boundary);
+        }
+    }
+
+    /// The buffers between kernels that all blocks share.
+    fn rows(&mut self) -> Rows {
+        let spec = self.spec;
+        let (d, width) = (spec.hidden_size, spec.num_attention_heads * spec.head_size);
+        let asks = |kinds: &[Kind]| self.points.iter().any(|p| kinds.contains(&p.kind));
+        let terms = asks(&[Kind::AttnOut, Kind::MlpOut]);
+        let patterns = asks(&[Kind::Pattern]);
+        let normalised_terms = matches!(spec.placement, Placement::Around | Placement::After);
+        let qkv = self.scratch("qkv", spec.qkv_width(), Dim::Tokens);
+        let z = self.scratch("z", width, Dim::Tokens);
+        let up = self.scratch("ffn", spec.intermediate_size * if spec.gated { 2 } else { 1 }, Dim::Tokens);
+        Rows {
+            qkv,
+            z,
+            up,
+            // what a model or a recording does not need is never bound
+            hidden: if spec.gated { self.scratch("gated", spec.intermediate_size, Dim::Tokens) } else { up },
+            normed: if spec.placement == Placement::Post { z } else { self.scratch("normed", d, Dim::Tokens) },
+            term: if terms || normalised_terms { self.scratch("term", d, Dim::Tokens) } else { z },
+            partial: if self.purpose.steps() {
+                self.scratch("partial attention", partial_size(spec.num_attention_heads, spec.head_size), Dim::Partials)
+            } else {
+                z
+            },
+            pattern: if patterns { self.scratch("pattern", spec.num_attention_heads, Dim::Pairs) } else { z },
+        }
+    }
+
+    /// What a sublayer reads: the stream, or its normalised form.
+    fn normed(&mut self, norm: Option<Norm>, rows: &Rows) -> Slot {
+        let Some(norm) = norm else { return Slot::Stream };
+        self.norm_into(norm, Slot::Stream, MatMul::TOKENS, rows.normed);
+        rows.normed
+    }
+
+    /// Queries, keys and values, the latter two where attention will find them.
+    fn project(&mut self, l: usize, block: &Block, input: Slot, rows: &Rows) {
+        let spec = self.spec;
+        let (width, shared) = (spec.num_attention_heads * spec.head_size, spec.num_key_value_heads * spec.head_size);
+        let stride = spec.qkv_width();
+        self.linear(&block.qkv, input, MatMul::TOKENS, Activation::None, Output::Store(rows.qkv));
+        let parts = [(Kind::Q, 0..width), (Kind::K, width..width + shared), (Kind::V, width + shared..stride)];
+        self.tap(l, rows.qkv, stride, &parts);
+        self.qk_norms(block, rows);
+        let (heads, kv_heads, head_size) = (spec.num_attention_heads, spec.num_key_value_heads, spec.head_size);
+        let angles = spec.blocks[l].rope.map(|rope| (Input::ANGLES[rope], spec.ropes[rope].pairs));
+        if self.purpose.cached() {
+            let store = KvStore { rows: rows.qkv, angles, heads, kv_heads, head_size, cache: Slot::Cache(l) };
+            self.push(store.dispatch());
+        } else if let Some((angles, pairs)) = angles {
+            // keys stand behind queries, so that both turn together
+            let heads = heads + kv_heads;
+            let (interleaved, first) = (false, 0);
+            self.push(Rope { interleaved, angles, rows: rows.qkv, stride, first, heads, head_size, pairs }.dispatch());
+        }
+    }
+
+    /// Attention over what was projected, up to z.
+    fn attend(&mut self, l: usize, tensors: &Tensors, rows: &Rows) {
+        let spec = self.spec;
+        let (width, shared) = (spec.num_attention_heads * spec.head_size, spec.num_key_value_heads * spec.head_size);
+        let cached = self.purpose.cached();
+        let heads = Heads {
+            q: rows.qkv,
+            q_stride: spec.qkv_width(),
+            first_q: 0,
+            kv: if cached { Slot::Cache(l) } else { rows.qkv },
+            kv_stride: if cached { 2 * shared } else { spec.qkv_width() },
+            first_k: if cached { 0 } else { width },
+            first_v: if cached { shared } else { width + shared },
+            heads: spec.num_attention_heads,
+            kv_heads: spec.num_key_value_heads,
+            head_size: spec.head_size,
+            scale: spec.blocks[l].scale,
+            cap: spec.attention_cap,
+            mask: spec.blocks[l].mask,
+        };
+        self.pattern(l, heads, tensors, rows.pattern);
+        if self.purpose.steps() {
+            self.push(AttentionSplit { heads, partial: rows.partial, reduce: self.choices.reduce }.dispatch());
+            self.push(AttentionMerge { heads, partial: rows.partial, z: rows.z }.dispatch());
+        } else {
+            self.push(Attention { heads, bias: tensors.relative_bias, z: rows.z }.dispatch());
+        }
+        self.tap(l, rows.z, width, &[(Kind::Z, 0..width)]);
+    }
+
+    /// Norms of queries and keys, in place.
+    fn qk_norms(&mut self, block: &Block, rows: &Rows) {
+        let Some(gammas) = block.qk_norms else { return };
+        let spec = self.spec;
+        let mut first = 0;
+        for (gamma, count) in gammas.into_iter().zip([spec.num_attention_heads, spec.num_key_value_heads]) {
+            let (columns, heads) = match spec.qk_norm {
+                QkNorm::Row => (count * spec.head_size, 1),
+                _ => (spec.head_size, count),
+            };
+            let stride = spec.qkv_width();
+            let norm = RmsNorm { input: rows.qkv, output: rows.qkv, columns, heads, stride, first, ..self.rms(gamma) };
+            self.rms_norm(norm);
+            first += count * spec.head_size;
+        }
+    }
+
+    /// The FFN up to its last product's input.
+    fn mlp(&mut self, block: &Block, input: Slot, rows: &Rows) -> Slot {
+        let spec = self.spec;
+        if !spec.gated {
+            self.linear(&block.up, input, MatMul::TOKENS, spec.activation, Output::Store(rows.up));
+            return rows.up;
+        }
+        self.linear(&block.up, input, MatMul::TOKENS, Activation::None, Output::Store(rows.up));
+        let (gate_up, output, columns) = (rows.up, rows.hidden, spec.intermediate_size);
+        self.push(Gate { activation: spec.activation, gate_up, output, columns }.dispatch());
+        rows.hidden
+    }
+
+    /// The pattern of a block, of queries and keys: attention itself stores none.
+    fn pattern(&mut self, block: usize, heads: Heads, tensors: &Tensors, scores: Slot) {
+        if !self.wants(block, Kind::Pattern) {
+            return;
+        }
+        let count = heads.heads as u64;
+        self.push(AttentionScores { heads, bias: tensors.relative_bias, scores }.dispatch());
+        self.push(
+            Softmax {
+                reduce: self.choices.reduce,
+                values: scores,
+                rows: Extent::new(count, Dim::Tokens),
+                columns: Extent::new(1, Dim::Tokens),
+            }
+            .dispatch(),
+        );
+        // one point, whose rows are whatever the reader makes of them
+        self.capture(Capture {
+            from: scores,
+            size: Extent::new(count, Dim::Pairs),
+            columns: 1,
+            points: vec![(Point::new(block, Kind::Pattern), 0..1)],
+        });
+    }
+}

@@ -1,0 +1,176 @@
+//! From a model's spec to a recording: the list of dispatches of one forward, compiled for its purpose and for the points
+//! asked of it.
+
+mod blocks;
+mod heads;
+mod rows;
+
+use super::recording::{Bounds, Capture, Command, Dim, Dispatch, Extent, Recording, Scratch, Slot};
+use crate::files::Pooling;
+use crate::gpu::Capabilities;
+use crate::kernels::Reduce;
+use crate::kernels::attention;
+use crate::kernels::embed::Embed;
+use crate::kernels::matmul;
+use crate::kernels::matvec;
+use crate::model::{Spec, Tensors};
+use crate::stream::{Kind, Point};
+
+/// Which variants an adapter runs: the same for every batch, so that every batch sums in the same order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choices {
+    /// Tiling of products.
+    pub matmul: matmul::Form,
+    /// Products of decode steps.
+    pub matvec: matvec::Form,
+    /// Sums over rows.
+    pub reduce: Reduce,
+}
+
+impl Choices {
+    /// The defaults of an adapter.
+    pub fn of(capabilities: &Capabilities) -> Self {
+        Choices {
+            matmul: matmul::Form::choose(capabilities),
+            matvec: matvec::Form::choose(capabilities),
+            reduce: Reduce::choose(capabilities),
+        }
+    }
+}
+
+/// What a forward is for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Purpose {
+    /// Whole sequences, of which nothing but the captures comes back.
+    Trace,
+    /// Whole sequences become vectors.
+    Embed(Head),
+    /// Tokens' keys and values go into the cache, and nothing comes back.
+    Prefill,
+    /// One token of each sequence goes into the cache, and the id of the next comes back, as the bits of an f32.
+    Decode,
+    /// One token of each sequence goes into the cache, and the logits of the next come back.
+    Logits,
+}
+
+impl Purpose {
+    /// Whether keys and values are in the cache, rather than in the batch's own rows.
+    fn cached(&self) -> bool {
+        matches!(self, Purpose::Prefill | Purpose::Decode | Purpose::Logits)
+    }
+
+    /// Whether every sequence has one token.
+    fn steps(&self) -> bool {
+        matches!(self, Purpose::Decode | Purpose::Logits)
+    }
+}
+
+/// What becomes of the stream after the last block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// Pooling modes, side by side.
+    pub pooling: Vec<Pooling>,
+    /// Whether the result is scaled to length 1.
+    pub normalize: bool,
+}
+
+/// Records a forward.
+pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choices, points: &[Point]) -> Recording {
+    let recording = Recording {
+        commands: Vec::new(),
+        d_model: spec.hidden_size,
+        scratch: Vec::new(),
+        captures: Vec::new(),
+        output: None,
+        tile: attention::tile(spec.head_size),
+        bounds: Bounds {
+            ids: spec.vocab_size as u32,
+            positions: match tensors.positions {
+                Some(_) => spec.max_position_embeddings as u32,
+                None => u32::MAX,
+            },
+            types: spec.type_vocab_size.max(1) as u32,
+        },
+        pairs: [0, 1].map(|i| spec.ropes.get(i).map_or(0, |rope| rope.pairs)),
+    };
+    let mut recorder = Recorder { spec, purpose, choices, points, recording };
+    recorder.embed(tensors);
+    recorder.blocks(tensors);
+    match purpose {
+        Purpose::Trace => recorder.traced_head(tensors),
+        Purpose::Embed(head) => recorder.pooled(tensors, head),
+        Purpose::Prefill => {}
+        Purpose::Decode | Purpose::Logits => recorder.next_token(tensors),
+    }
+    recorder.recording
+}
+
+struct Recorder<'a> {
+    spec: &'a Spec,
+    purpose: &'a Purpose,
+    choices: Choices,
+    points: &'a [Point],
+    recording: Recording,
+}
+
+impl Recorder<'_> {
+    fn push(&mut self, dispatch: Dispatch) {
+        self.recording.commands.push(Command::Dispatch(dispatch));
+    }
+
+    fn scratch(&mut self, name: &'static str, times: usize, dim: Dim) -> Slot {
+        self.recording.scratch.push(Scratch { name, size: Extent::new(times as u64, dim) });
+        Slot::Scratch(self.recording.scratch.len() - 1)
+    }
+
+    fn wants(&self, block: usize, kind: Kind) -> bool {
+        self.points.contains(&Point::new(block, kind))
+    }
+
+    /// Captures the rows of a buffer for those of the points that were asked for; each point is a range of columns.
+    fn tap(&mut self, block: usize, from: Slot, columns: usize, kinds: &[(Kind, std::ops::Range<usize>)]) {
+        let points: Vec<_> = kinds
+            .iter()
+            .filter(|(kind, _)| self.wants(block, *kind))
+            .map(|(kind, range)| (Point::new(block, *kind), range.clone()))
+            .collect();
+        if !points.is_empty() {
+            let size = Extent::new(columns as u64, Dim::Tokens);
+            self.capture(Capture { from, size, columns, points });
+        }
+    }
+
+    fn capture(&mut self, capture: Capture) {
+        self.recording.captures.push(capture);
+        self.recording.commands.push(Command::Capture(self.recording.captures.len() - 1));
+    }
+
+    /// Captures the stream, or a term of its width.
+    fn tap_row(&mut self, block: usize, from: Slot, kind: Kind) {
+        let d = self.spec.hidden_size;
+        self.tap(block, from, d, &[(kind, 0..d)]);
+    }
+
+    fn embed(&mut self, tensors: &Tensors) {
+        for chunk in &tensors.words.chunks {
+            self.push(
+                Embed {
+                    weight: tensors.words.weight_type,
+                    words: chunk.slot,
+                    first_row: chunk.first_row,
+                    rows: chunk.rows,
+                    columns: self.spec.hidden_size,
+                    positions: tensors.positions,
+                    types: tensors.types,
+                    scale: self.spec.embedding_scale,
+                }
+                .dispatch(),
+            );
+        }
+        if let Some(norm) = tensors.embedding_norm {
+            self.norm_in_place(norm);
+        }
+        self.tap_row(0, Slot::Stream, Kind::Embed);
+        self.recording.commands.push(Command::Boundary);
+    }
+}
