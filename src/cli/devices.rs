@@ -1,12 +1,13 @@
 //! `thalweg devices`: the adapters of this machine, and what the engine can use of each.
 
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 use thalweg::gpu::adapters;
-use thalweg::{AdapterChoice, Capabilities, Error, Gpu};
+use thalweg::{AdapterChoice, Capabilities, Error, Gpu, LoadOptions, MemoryPlan};
 
 use super::Context;
 
@@ -20,6 +21,12 @@ pub struct Devices {
     /// Prints one JSON object {"adapters":[…]}
     #[arg(long)]
     json: bool,
+    /// Also what this model would take on each GPU: weights, cache of keys and values, buffers between kernels
+    #[arg(long, value_name = "M")]
+    model: Option<PathBuf>,
+    /// Tokens that the cache should have room for
+    #[arg(long, value_name = "N", requires = "model")]
+    context: Option<usize>,
 }
 
 /// An adapter, opened as the other subcommands would open it.
@@ -27,7 +34,8 @@ struct Found {
     index: usize,
     info: wgpu::AdapterInfo,
     matrices: Vec<wgpu::wgt::CooperativeMatrixProperties>,
-    capabilities: Result<Capabilities, Error>,
+    gpu: Result<Gpu, Error>,
+    plan: Option<MemoryPlan>,
 }
 
 impl Devices {
@@ -35,11 +43,20 @@ impl Devices {
         let all = pollster::block_on(adapters(context.machine.backend));
         let wanted = context.machine.adapter.as_ref();
         let chosen = all.into_iter().enumerate().filter(|(i, a)| wanted.is_none_or(|w| fits(w, *i, &a.get_info())));
-        let found: Vec<Found> = chosen.map(|(index, adapter)| Found::open(index, &adapter)).collect();
+        let mut found: Vec<Found> = chosen.map(|(index, adapter)| Found::open(index, &adapter)).collect();
         if found.is_empty() {
             // the reason, in the words of the other subcommands
             context.gpu()?;
             return Err(Error::NoAdapter("none fits".into()).into());
+        }
+        if let Some(model) = &self.model {
+            let model = thalweg::find_model(model)?;
+            let options = LoadOptions { dtype: context.machine.dtype, context: self.context, ..Default::default() };
+            for found in &mut found {
+                let Ok(gpu) = &found.gpu else { continue };
+                // what is wrong with the model is wrong on every adapter
+                found.plan = Some(MemoryPlan::read(gpu, &model, &options)?);
+            }
         }
         let mut out = BufWriter::new(io::stdout().lock());
         if self.json {
@@ -48,6 +65,9 @@ impl Devices {
             writeln!(out)?;
         } else {
             table(&mut out, &found)?;
+            for found in &found {
+                found.plan(&mut out)?;
+            }
         }
         out.flush()?;
         Ok(())
@@ -66,11 +86,30 @@ impl Found {
     fn open(index: usize, adapter: &wgpu::Adapter) -> Self {
         let (required_features, required_limits) = Gpu::required(adapter);
         let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
-        let capabilities = match pollster::block_on(adapter.request_device(&descriptor)) {
-            Ok((device, queue)) => Gpu::from_host(adapter, device, queue).map(|gpu| gpu.capabilities().clone()),
+        let gpu = match pollster::block_on(adapter.request_device(&descriptor)) {
+            Ok((device, queue)) => Gpu::from_host(adapter, device, queue),
             Err(e) => Err(Error::Unsuitable { adapter: adapter.get_info().name, what: e.to_string() }),
         };
-        Found { index, info: adapter.get_info(), matrices: adapter.cooperative_matrix_properties(), capabilities }
+        Found { index, info: adapter.get_info(), matrices: adapter.cooperative_matrix_properties(), gpu, plan: None }
+    }
+
+    fn capabilities(&self) -> Result<&Capabilities, &Error> {
+        self.gpu.as_ref().map(Gpu::capabilities)
+    }
+
+    /// What the model takes here, and whether that fits.
+    fn plan(&self, out: &mut impl Write) -> io::Result<()> {
+        let (Some(plan), Ok(gpu)) = (&self.plan, &self.gpu) else { return Ok(()) };
+        write!(out, "\n{}: {plan}", self.index)?;
+        if plan.cache_per_token > 0 {
+            let (each, most) = (plan.cache_per_token, plan.max_tokens);
+            write!(out, " ({each} bytes a token; at most {most} tokens a session)")?;
+        }
+        match (plan.check(gpu), plan.available) {
+            (Err(error), _) => writeln!(out, "\n   does not fit: {error}"),
+            (Ok(()), Some(available)) => writeln!(out, "\n   fits into {} MiB", available >> 20),
+            (Ok(()), None) => writeln!(out, "\n   how much memory the adapter has is not known"),
+        }
     }
 
     fn kind(&self) -> &'static str {
@@ -93,9 +132,9 @@ impl Found {
             "driver_info": self.info.driver_info,
             "vendor": self.info.vendor,
             "device": self.info.device,
-            "usable": self.capabilities.is_ok(),
+            "usable": self.gpu.is_ok(),
         });
-        match &self.capabilities {
+        match self.capabilities() {
             Err(error) => value["problem"] = json!(error.to_string()),
             Ok(has) => {
                 value["f16"] = json!(has.f16);
@@ -107,6 +146,7 @@ impl Found {
                 };
                 value["cooperative_matrices"] = self.matrices.iter().map(matrix).collect();
                 value["timestamps"] = json!(has.timestamps);
+                value["memory"] = json!(has.memory);
                 let limits = &has.limits;
                 value["limits"] = json!({
                     "max_buffer_size": limits.max_buffer_size,
@@ -118,6 +158,19 @@ impl Found {
                 });
             }
         }
+        if let (Some(plan), Ok(gpu)) = (&self.plan, &self.gpu) {
+            value["plan"] = json!({
+                "weights": plan.weights,
+                "cache": plan.cache,
+                "cache_per_token": plan.cache_per_token,
+                "context": plan.context,
+                "scratch": plan.scratch,
+                "total": plan.total(),
+                "available": plan.available,
+                "max_tokens": plan.max_tokens,
+                "fits": plan.check(gpu).is_ok(),
+            });
+        }
         value
     }
 
@@ -126,7 +179,7 @@ impl Found {
         let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
         let (name, backend) = (info.name.clone(), info.backend.to_str().to_string());
         let mut cells = vec![self.index.to_string(), name, backend, self.kind().into(), driver];
-        match &self.capabilities {
+        match self.capabilities() {
             Err(error) => cells.push(error.to_string()),
             Ok(has) => {
                 let yes = |flag| if flag { "yes" } else { "no" }.to_string();

@@ -2,6 +2,7 @@
 
 mod devices;
 mod embed;
+mod generate;
 mod lines;
 mod progress;
 mod search;
@@ -9,13 +10,14 @@ mod stream;
 
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use thalweg::{AdapterChoice, CancelToken, Dtype, Encoder, Error, Gpu, GpuOptions, LoadOptions};
+use thalweg::{AdapterChoice, CancelToken, Decoder, Dtype, Encoder, Error, Gpu, GpuOptions, LoadOptions, Model};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 no usable adapter, 4 bad model or input, \
 5 device lost or out of memory, 130 interrupted.
@@ -37,6 +39,7 @@ struct Cli {
 enum Command {
     Devices(devices::Devices),
     Embed(embed::Embed),
+    Generate(generate::Generate),
     Search(search::Search),
     Stream(stream::Stream),
 }
@@ -78,16 +81,37 @@ impl Context {
         Ok(Gpu::new_blocking(options)?)
     }
 
-    /// Loads a model, with a progress bar.
+    /// Loads a model that makes vectors, with a progress bar.
     fn encoder(&self, model: &Path) -> Result<Encoder> {
+        self.load(model, LoadOptions::default(), |gpu, model, options| {
+            pollster::block_on(Encoder::load_with(gpu, model, options))
+        })
+    }
+
+    /// Loads a language model, with a progress bar.
+    fn decoder(&self, model: &Path, options: LoadOptions) -> Result<Decoder> {
+        self.load(model, options, |gpu, model, options| pollster::block_on(Decoder::load_with(gpu, model, options)))
+    }
+
+    /// Loads a model of any kind, with a progress bar.
+    fn model(&self, model: &Path) -> Result<Model> {
+        self.load(model, LoadOptions::default(), Model::load_blocking)
+    }
+
+    fn load<T>(
+        &self,
+        model: &Path,
+        options: LoadOptions,
+        load: impl FnOnce(&Gpu, PathBuf, LoadOptions) -> thalweg::Result<T>,
+    ) -> Result<T> {
         // a model that is not there is told before the GPU is opened
         let model = thalweg::find_model(model)?;
         let gpu = self.gpu()?;
         let bar = progress::loading();
-        let options = LoadOptions { dtype: self.machine.dtype, task: progress::task(&bar, &self.cancel) };
-        let encoder = pollster::block_on(Encoder::load_with(&gpu, model, options));
+        let task = progress::task(&bar, &self.cancel);
+        let loaded = load(&gpu, model, LoadOptions { dtype: self.machine.dtype, task, ..options });
         bar.finish_and_clear();
-        Ok(encoder?)
+        Ok(loaded?)
     }
 }
 
@@ -103,6 +127,7 @@ pub fn main() -> ExitCode {
     let outcome = catch_unwind(AssertUnwindSafe(|| match cli.command {
         Command::Devices(command) => command.run(&context),
         Command::Embed(command) => command.run(&context),
+        Command::Generate(command) => command.run(&context),
         Command::Search(command) => command.run(&context),
         Command::Stream(command) => command.run(&context),
     }));
@@ -148,6 +173,22 @@ fn failure(error: &anyhow::Error) -> ExitCode {
 /// A line on standard error, which may be closed: `eprintln!` would panic.
 fn say(kind: &str, text: &str) {
     let _ = writeln!(io::stderr(), "{kind}: {text}");
+}
+
+/// Numbers with spaces or commas between.
+#[derive(Clone)]
+struct Ids(Vec<u32>);
+
+impl FromStr for Ids {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
+        words
+            .map(|word| word.parse().map_err(|_| format!("{word:?} is no token id")))
+            .collect::<Result<_, _>>()
+            .map(Ids)
+    }
 }
 
 /// `1 token`, `2 tokens`.

@@ -30,6 +30,13 @@ pub fn texts(total_bytes: Option<u64>) -> ProgressBar {
     bar.with_finish(ProgressFinish::AndClear)
 }
 
+/// The bar of a prompt that is read, in tokens.
+pub fn reading(tokens: u64) -> ProgressBar {
+    let bar = ProgressBar::new(tokens);
+    bar.set_style(style("reading [{bar:40}] {pos}/{len} tokens"));
+    bar.with_finish(ProgressFinish::AndClear)
+}
+
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ")

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{ArgGroup, Args, Subcommand};
 use thalweg::files::safetensors::{self, TensorData, TensorOut};
 use thalweg::stream::{Trace, parse_points};
 
-use super::{Context, count, say};
+use super::{Context, Ids, count, say};
 
 /// Watches the residual stream
 #[derive(Args)]
@@ -36,7 +35,7 @@ Example:
 #[derive(Args)]
 #[command(after_help = NOTES, group = ArgGroup::new("what").required(true).args(["text", "ids"]))]
 pub struct Tap {
-    /// Hugging Face or sentence-transformers folder, or the name of a model in the cache
+    /// Hugging Face or sentence-transformers folder of any model, or the name of one in the cache
     #[arg(long, value_name = "M")]
     model: PathBuf,
     /// The text; special tokens are added but no prompt, and what is beyond the model's length is cut
@@ -52,22 +51,6 @@ pub struct Tap {
     out: PathBuf,
 }
 
-/// Numbers with spaces or commas between.
-#[derive(Clone)]
-struct Ids(Vec<u32>);
-
-impl FromStr for Ids {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let words = text.split(|c: char| c == ',' || c.is_whitespace()).filter(|word| !word.is_empty());
-        words
-            .map(|word| word.parse().map_err(|_| format!("{word:?} is no token id")))
-            .collect::<Result<_, _>>()
-            .map(Ids)
-    }
-}
-
 impl Stream {
     pub fn run(self, context: &Context) -> Result<()> {
         match self.command {
@@ -78,12 +61,12 @@ impl Stream {
 
 impl Tap {
     fn run(self, context: &Context) -> Result<()> {
-        let encoder = context.encoder(&self.model)?;
-        let points = parse_points(&self.points, encoder.spec().num_hidden_layers)?;
+        let model = context.model(&self.model)?;
+        let points = parse_points(&self.points, model.spec())?;
         let ids = match (self.ids, self.text) {
             (Some(Ids(ids)), _) => ids,
             (None, text) => {
-                let encoded = encoder.encode(&text.unwrap_or_default())?;
+                let encoded = model.encode(&text.unwrap_or_default())?;
                 if encoded.untruncated > encoded.ids.len() {
                     let (all, kept) = (encoded.untruncated, encoded.ids.len());
                     say("warning", &format!("the text has {all} tokens, and only the first {kept} count"));
@@ -91,7 +74,7 @@ impl Tap {
                 encoded.ids
             }
         };
-        let trace = encoder.trace_blocking(&ids, &points)?;
+        let trace = model.trace_blocking(&ids, &points)?;
         let bytes = save(&trace, &self.out, &self.model.display().to_string())?;
         let (tensors, tokens) = (count(trace.tensors.len() as u64, "point"), count(ids.len() as u64, "token"));
         let _ = writeln!(io::stderr(), "wrote {tensors} of {tokens} ({bytes} bytes) to {}", self.out.display());
@@ -101,7 +84,7 @@ impl Tap {
 
 /// Writes the trace; returns the size of its tensors in bytes.
 fn save(trace: &Trace, out: &Path, model: &str) -> Result<usize> {
-    // the encoder has checked that they are in its vocabulary, which is far below 2^31
+    // the model has checked that they are in its vocabulary, which is far below 2^31
     let ids: Vec<i32> = trace.ids.iter().map(|&id| id as i32).collect();
     let names: Vec<String> = trace.tensors.keys().map(ToString::to_string).collect();
     let tokens = [ids.len()];

@@ -1,6 +1,7 @@
 //! Drives the real binary on the small models of tests/fixtures: exit codes, streams, and what is printed.
 
 mod embed;
+mod generate;
 mod machine;
 mod search;
 mod stream;
@@ -14,6 +15,12 @@ use serde_json::Value;
 /// The folder of a fixture's model.
 fn model(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name);
+    path.to_str().expect("a path that is UTF-8").into()
+}
+
+/// The folder of a fixture's language model.
+fn decoder(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/decoders").join(name);
     path.to_str().expect("a path that is UTF-8").into()
 }
 
