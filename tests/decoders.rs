@@ -3,9 +3,12 @@
 
 mod common;
 
+use std::path::PathBuf;
+
 use common::{Expected, GPU, bits, decoder, fixtures, go_on, relative, session};
+use thalweg::files::Checkpoint;
 use thalweg::stream::{Kind, Point};
-use thalweg::{Dtype, LoadOptions, Model};
+use thalweg::{Decoder, Dtype, LoadOptions, Model};
 
 /// Largest relative error of any stream point, and of logits.
 const TOLERANCE: f64 = 2e-5;
@@ -149,4 +152,59 @@ fn a_prompt_of_1500_tokens_may_be_cut_anywhere() {
     }
     assert_eq!(bits(&cut.logits_blocking().unwrap()), bits(&logits));
     assert_eq!(go_on(&mut cut, 20), go_on(&mut whole, 20));
+}
+
+/// GPT-2's width, and a prompt of 1,500 tokens: 31 MB that are not kept here.
+///
+///     python tests/fixtures/make_decoders.py --wide DIR
+///     THALWEG_WIDE=DIR/gpt2_wide cargo test --test decoders -- --ignored
+#[test]
+#[ignore = "needs the folder that make_decoders.py --wide writes, in THALWEG_WIDE"]
+fn a_model_of_gpt2s_width() {
+    let folder = PathBuf::from(std::env::var_os("THALWEG_WIDE").expect("THALWEG_WIDE is set"));
+    let expected = Expected(Checkpoint::open_file(&folder.join("expected.safetensors")).unwrap());
+    let decoder = Decoder::load_blocking(&GPU, &folder).unwrap();
+    assert_eq!(decoder.model().spec().hidden_size, 768);
+    for prefix in ["", "many."] {
+        let ids = expected.ids(&format!("{prefix}ids"));
+        let points = Point::of_model(decoder.model().spec());
+        let points: Vec<_> = points.into_iter().filter(|p| expected.has(&format!("{prefix}{p}"))).collect();
+        assert!(points.len() >= 4, "{prefix:?}");
+        let rows = expected.has(&format!("{prefix}rows")).then(|| expected.ids(&format!("{prefix}rows")));
+        let trace = decoder.trace_blocking(&ids, &points).unwrap();
+        for (point, tensor) in &trace.tensors {
+            let width: usize = tensor.shape[1..].iter().product();
+            let picked = rows
+                .as_ref()
+                .filter(|_| point.kind != Kind::Pattern)
+                .map(|rows| rows.iter().flat_map(|&r| &tensor.data[r as usize * width..][..width]).copied().collect());
+            let data: Vec<f32> = picked.unwrap_or_else(|| tensor.data.clone());
+            let error = relative(&data, &expected.f32(&format!("{prefix}{point}")));
+            assert!(error <= TOLERANCE, "{prefix}{point}: relative error {error:e}");
+        }
+        println!("{prefix}{} points of {} tokens", points.len(), ids.len());
+        if expected.has(&format!("{prefix}greedy")) {
+            let greedy = expected.ids(&format!("{prefix}greedy"));
+            let mut session = session(&decoder);
+            session.prefill_blocking(&ids).unwrap();
+            assert_eq!(go_on(&mut session, greedy.len()), greedy, "{prefix:?}");
+        }
+    }
+}
+
+/// ModernBERT is an encoder: its texts become vectors.
+#[test]
+fn modernbert_embeds_like_sentence_transformers() {
+    let expected = expected("modernbert_odd");
+    let texts: Vec<String> = serde_json::from_str(&expected.0.metadata()["texts"]).unwrap();
+    let encoder = common::load(&GPU, fixtures("decoders/modernbert_odd"), Dtype::Auto).unwrap();
+    let embeddings = pollster::block_on(encoder.embed_with(&texts, &Default::default())).unwrap();
+    assert!(embeddings.len() >= 3);
+    for (i, embedding) in embeddings.iter().enumerate() {
+        assert_eq!(embedding.tokens, expected.ids(&format!("text.{i}.ids")).len(), "text {i}");
+        let error = relative(&embedding.vector, &expected.f32(&format!("text.{i}.embedding")));
+        assert!(error <= TOLERANCE, "text {i}: relative error {error:e}");
+        let alone = encoder.embed_blocking(&texts[i..=i]).unwrap();
+        assert_eq!(bits(&alone[0]), bits(&embedding.vector), "text {i} alone");
+    }
 }

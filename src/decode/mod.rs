@@ -23,7 +23,7 @@ use crate::files::{SentenceConfig, eos_ids};
 use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
 use crate::model::{Files, LoadOptions, Model};
-use crate::schedule::{Batch, Choices, Dims, Outcome, Program, Purpose, record};
+use crate::schedule::{Batch, Choices, Dims, DispatchTime, Outcome, Program, Purpose, record};
 use crate::stream::{Point, Trace};
 use pace::Pace;
 use pool::Pool;
@@ -176,6 +176,24 @@ impl Decoder {
     /// Most tokens of a session.
     pub fn max_tokens(&self) -> usize {
         self.0.model.spec.max_tokens()
+    }
+
+    /// Where the time of a session's next step goes: each dispatch with timestamps around it. Nothing is chosen.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the device has no timestamps; else as [`Session::next_token`].
+    pub async fn profile(&self, session: &mut Session) -> Result<Vec<DispatchTime>> {
+        session.ready()?;
+        session.catch_up().await?;
+        session.make_room(1)?;
+        let program = &self.0.decode;
+        let mut batch = Batch::new(program.recording().tile);
+        session.push(&mut batch, 1, true)?;
+        let profile = {
+            let pool = self.pool();
+            program.start_profile(&batch, Some(pool.view()))?
+        };
+        profile.finish().await
     }
 
     /// The program of a prefill's chunks, for benchmarks and tests.

@@ -1,7 +1,9 @@
 //! Per-kernel times of a forward, by timestamps: each dispatch in a pass of its own.
 
 use super::batch::Batch;
-use super::program::Program;
+use super::program::{Lease, Program};
+use super::recording::Dims;
+use super::workspace::CacheView;
 use crate::error::{Error, Result};
 
 /// One dispatch's label and time on the GPU.
@@ -21,15 +23,20 @@ impl Program {
     /// # Errors
     /// [`Error::Input`] where the device has no timestamps; otherwise as [`Program::run`].
     pub async fn profile(&self, batch: &Batch) -> Result<Vec<DispatchTime>> {
+        self.start_profile(batch, None)?.finish().await
+    }
+
+    /// The part of it that the cache must stay the same for.
+    pub(crate) fn start_profile(&self, batch: &Batch, cache: Option<CacheView<'_>>) -> Result<Profile<'_>> {
         if !self.gpu.capabilities().timestamps {
             return Err(Error::Input("this device has no timestamps".into()));
         }
-        batch.check(&self.recording, 0)?;
+        batch.check(&self.recording, cache.map_or(0, |c| c.rows))?;
         use wgpu::BufferUsages as U;
         let dims = batch.dims();
         let count = 2 * self.pipelines.len() as u32;
         let bytes = 8 * u64::from(count);
-        let mut lease = self.lease(dims, None)?;
+        let mut lease = self.lease(dims, cache)?;
         let workspace = lease.workspace();
         let (resolved, readback) = (
             self.gpu.buffer("timestamps", bytes, U::QUERY_RESOLVE | U::COPY_SRC)?,
@@ -58,16 +65,32 @@ impl Program {
             encoder.copy_buffer_to_buffer(&resolved, 0, &readback, 0, bytes);
             Ok(self.gpu.queue().submit([encoder.finish()]))
         })??;
-        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&self.gpu.read(&readback, bytes, submission).await?);
-        let period = f64::from(self.gpu.queue().get_timestamp_period());
-        Ok(self
-            .recording
+        Ok(Profile { lease, submission, readback, dims })
+    }
+}
+
+/// A profile that was submitted.
+pub(crate) struct Profile<'a> {
+    lease: Lease<'a>,
+    submission: wgpu::SubmissionIndex,
+    readback: wgpu::Buffer,
+    dims: Dims,
+}
+
+impl Profile<'_> {
+    /// Waits for the forward and reads its timestamps.
+    pub async fn finish(self) -> Result<Vec<DispatchTime>> {
+        let Program { gpu, recording, pipelines, .. } = self.lease.program();
+        let bytes = 16 * pipelines.len() as u64;
+        let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&gpu.read(&self.readback, bytes, self.submission).await?);
+        let period = f64::from(gpu.queue().get_timestamp_period());
+        Ok(recording
             .dispatches()
             .zip(ticks.chunks_exact(2))
             .map(|(dispatch, t)| DispatchTime {
                 label: dispatch.variant.label.clone(),
                 nanoseconds: t[1].saturating_sub(t[0]) as f64 * period,
-                flops: dispatch.work.flops * f64::from(dims.get(dispatch.work.dim)),
+                flops: dispatch.work.flops * f64::from(self.dims.get(dispatch.work.dim)),
             })
             .collect())
     }

@@ -306,6 +306,10 @@ pub(super) struct Lease<'a> {
 }
 
 impl Lease<'_> {
+    pub fn program(&self) -> &Program {
+        self.program
+    }
+
     pub fn workspace(&mut self) -> &mut Workspace {
         self.workspace.as_mut().expect("present until the lease is dropped")
     }
