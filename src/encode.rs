@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::files::{Encoded, SentenceConfig, Tokenizer};
 use crate::gpu::Gpu;
 use crate::model::{Files, LoadOptions, Model, Spec};
-use crate::schedule::{Batch, Choices, Head, Outcome, Program, Purpose, record};
+use crate::schedule::{Batch, Head, Outcome, Program, Purpose, record};
 use crate::stream::{Point, Trace};
 use crate::task::Task;
 
@@ -98,10 +98,10 @@ impl Encoder {
             Tokenizer::open(&files.dir)?; // says what is missing
         }
         let layout = files.layout(gpu, options.dtype)?;
-        let model = Model::open(gpu, files, layout, &options.task).await?;
+        let model = Model::open(gpu, files, layout, &options).await?;
         let compile = |normalize| {
             let purpose = Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize });
-            let recording = record(&model.spec, &model.tensors, &purpose, Choices::of(gpu.capabilities()), &[]);
+            let recording = record(&model.spec, &model.tensors, &purpose, model.choices, &[]);
             Program::new(gpu, recording, Arc::clone(&model.weights))
         };
         let program = compile(sentence.normalize)?;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use common::{Expected, GPU, bits, decoder, fixtures, go_on, relative, session};
 use thalweg::files::Checkpoint;
+use thalweg::schedule::Choices;
 use thalweg::stream::{Kind, Point};
 use thalweg::{Decoder, Dtype, LoadOptions, Model};
 
@@ -100,6 +101,37 @@ fn greedy_text_is_hugging_faces() {
             let mut session = common::session(&decoder);
             session.prefill_blocking(&expected.ids("long.ids")).unwrap();
             assert_eq!(go_on(&mut session, greedy.len()), greedy, "{name}, long");
+        }
+    }
+}
+
+/// What runs on GPUs runs everywhere: the same streams, logits and texts with their variants, whatever this adapter is.
+#[test]
+fn the_variants_of_gpus_say_the_same() {
+    use thalweg::kernels::{Reduce, matmul, matvec};
+    let subgroups = GPU.capabilities().subgroups.is_some();
+    for reduce in Reduce::ALL.into_iter().filter(|reduce| subgroups || *reduce == Reduce::Workgroup) {
+        let choices = Choices { matmul: matmul::Form::Workgroup, matvec: matvec::Form::Depth, reduce };
+        for name in ["gpt2_odd", "llama_gqa", "gemma2_odd", "neox_parallel", "olmo2_odd", "phi3_fused"] {
+            let expected = expected(name);
+            let options = LoadOptions { choices: Some(choices), ..Default::default() };
+            let folder = fixtures(&format!("decoders/{name}"));
+            let decoder = pollster::block_on(Decoder::load_with(&GPU, folder, options)).unwrap();
+            let labels = || decoder.decode_program().recording().dispatches().map(|d| d.variant.label.clone());
+            assert!(labels().any(|l| l.starts_with("matvec[depth")) && !labels().any(|l| l.contains("columns")));
+            let mut session = session(&decoder);
+            session.prefill_blocking(&expected.ids("ids")).unwrap();
+            let logits = session.logits_blocking().unwrap();
+            let all = expected.f32("logits");
+            let error = relative(&logits, &all[all.len() - logits.len()..]);
+            assert!(error <= TOLERANCE, "{name}: logits, relative error {error:e}");
+            assert_eq!(go_on(&mut session, 64), expected.ids("greedy"), "{name}");
+            let points: Vec<_> = Point::of_model(decoder.model().spec());
+            let trace = decoder.trace_blocking(&expected.ids("ids"), &points).unwrap();
+            for (point, tensor) in &trace.tensors {
+                let error = relative(&tensor.data, &expected.f32(&point.to_string()));
+                assert!(error <= TOLERANCE, "{name}: {point}: relative error {error:e}");
+            }
         }
     }
 }

@@ -87,6 +87,18 @@ fn a_step_allocates_nothing() {
         wanted.dispatches += dispatches;
         assert_eq!(after, wanted);
     }
+    // several sessions are one submission as well
+    let mut others = [session.fork(), session.fork()];
+    let [a, b] = &mut others;
+    let mut all = [&mut session, a, b];
+    decoder.step_blocking(&mut all).unwrap();
+    let before = gpu.counts();
+    decoder.step_blocking(&mut all).unwrap();
+    let mut wanted = before;
+    wanted.submissions += 1;
+    wanted.readbacks += 1;
+    wanted.dispatches += dispatches;
+    assert_eq!(gpu.counts(), wanted);
 }
 
 #[test]

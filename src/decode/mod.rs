@@ -23,7 +23,7 @@ use crate::files::{SentenceConfig, eos_ids};
 use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
 use crate::model::{Files, LoadOptions, Model};
-use crate::schedule::{Batch, Choices, Dims, DispatchTime, Outcome, Program, Purpose, record};
+use crate::schedule::{Batch, Dims, DispatchTime, Outcome, Program, Purpose, record};
 use crate::stream::{Point, Trace};
 use pace::Pace;
 use pool::Pool;
@@ -77,9 +77,9 @@ impl Decoder {
         let layout = files.layout(gpu, options.dtype)?;
         let plan = MemoryPlan::new(gpu, &files.spec, &layout, &options);
         plan.check(gpu)?;
-        let model = Model::open(gpu, files, layout, &options.task).await?;
+        let model = Model::open(gpu, files, layout, &options).await?;
         let compile = |purpose: Purpose| {
-            let recording = record(&model.spec, &model.tensors, &purpose, Choices::of(gpu.capabilities()), &[]);
+            let recording = record(&model.spec, &model.tensors, &purpose, model.choices, &[]);
             Program::new(gpu, recording, Arc::clone(&model.weights))
         };
         let prefill = compile(Purpose::Prefill)?.within(Duration::from_secs_f64(pace::CHUNK_SECONDS));

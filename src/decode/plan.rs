@@ -12,7 +12,7 @@ use crate::files::SentenceConfig;
 use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
 use crate::model::{Files, Layout, LoadOptions, Spec};
-use crate::schedule::{Choices, Dims, Purpose, record};
+use crate::schedule::{Dims, Purpose, record};
 
 /// What is made at load where nothing else is asked for: room for so many tokens.
 const CONTEXT: usize = 2048;
@@ -61,7 +61,7 @@ impl MemoryPlan {
         let splits = (context as u32).div_ceil(SPLIT);
         let base = Dims { pages, splits, ..Dims::default() };
         let chunk = CHUNK.min(spec.max_tokens()).next_power_of_two() as u32;
-        let choices = Choices::of(gpu.capabilities());
+        let choices = options.choices(gpu);
         let batch = BATCH_TOKENS as u32;
         let forwards = if spec.is_decoder() {
             vec![

@@ -1,5 +1,7 @@
 //! A session: the tokens of one text, and the pages that hold their keys and values.
 
+use std::collections::HashSet;
+
 use super::{Decoder, Sampling};
 use crate::error::{Error, Result};
 use crate::kernels::attention::PAGE;
@@ -33,6 +35,7 @@ pub struct Session {
     pub(super) epochs: Vec<usize>,
     /// Each token once, for the repetition penalty.
     seen: Vec<u32>,
+    known: HashSet<u32>,
     pub(super) ended: bool,
 }
 
@@ -47,6 +50,7 @@ impl Session {
             frequencies: Vec::new(),
             epochs: Vec::new(),
             seen: Vec::new(),
+            known: HashSet::new(),
             ended: false,
         }
     }
@@ -138,6 +142,7 @@ impl Session {
             frequencies: self.frequencies.clone(),
             epochs: self.epochs.clone(),
             seen: self.seen.clone(),
+            known: self.known.clone(),
             ended: self.ended,
         }
     }
@@ -150,6 +155,7 @@ impl Session {
         self.tokens.truncate(length);
         self.ended = false;
         self.seen.clear();
+        self.known.clear();
         for i in 0..length {
             self.see(self.tokens[i]);
         }
@@ -164,8 +170,8 @@ impl Session {
     }
 
     fn see(&mut self, id: u32) {
-        if let Err(place) = self.seen.binary_search(&id) {
-            self.seen.insert(place, id);
+        if self.known.insert(id) {
+            self.seen.push(id);
         }
     }
 

@@ -24,8 +24,17 @@ pub struct LoadOptions {
     pub context: Option<usize>,
     /// Decoders: bytes that may be used on the GPU; where nothing is said, what the adapter says of itself, if it does.
     pub memory: Option<u64>,
+    /// Which variants of kernels run; where nothing is said, those that suit the adapter's class.
+    pub choices: Option<Choices>,
     /// Cancels and watches the load; progress is in bytes.
     pub task: Task,
+}
+
+impl LoadOptions {
+    /// The variants that run on a GPU.
+    pub(crate) fn choices(&self, gpu: &Gpu) -> Choices {
+        self.choices.unwrap_or_else(|| Choices::of(gpu.capabilities()))
+    }
 }
 
 /// A transformer of any family on the GPU, to be looked into. Encoders and decoders are made on one.
@@ -38,6 +47,7 @@ pub struct Model {
     pub(crate) max_text: usize,
     pub(crate) tensors: Tensors,
     pub(crate) weights: Arc<[wgpu::Buffer]>,
+    pub(crate) choices: Choices,
     weight_bytes: u64,
     /// Names the weights and how they are stored, for files that belong to them.
     pub(crate) fingerprint: String,
@@ -53,7 +63,7 @@ impl Model {
         let sentence = SentenceConfig::open(&find_model(model.as_ref())?)?;
         let files = Files::open(&sentence)?;
         let layout = files.layout(gpu, options.dtype)?;
-        Self::open(gpu, files, layout, &options.task).await
+        Self::open(gpu, files, layout, &options).await
     }
 
     /// [`Model::load`], blocking the calling thread.
@@ -61,10 +71,10 @@ impl Model {
         pollster::block_on(Self::load(gpu, model, options))
     }
 
-    pub(crate) async fn open(gpu: &Gpu, files: Files, layout: Layout, task: &Task) -> Result<Self> {
+    pub(crate) async fn open(gpu: &Gpu, files: Files, layout: Layout, options: &LoadOptions) -> Result<Self> {
         let weight_bytes = layout.bytes();
         let fingerprint = files.fingerprint(&layout)?;
-        let weights = weights::upload(gpu, &layout, &files.checkpoints, task).await?.into();
+        let weights = weights::upload(gpu, &layout, &files.checkpoints, &options.task).await?.into();
         let Files { dir, spec, tokenizer, max_text, .. } = files;
         Ok(Model {
             gpu: gpu.clone(),
@@ -74,6 +84,7 @@ impl Model {
             max_text,
             tensors: layout.tensors,
             weights,
+            choices: options.choices(gpu),
             weight_bytes,
             fingerprint,
         })
@@ -116,8 +127,7 @@ impl Model {
         if ids.is_empty() || ids.len() > most {
             return Err(Error::Input(format!("{} token ids were given, and this model takes 1 to {most}", ids.len())));
         }
-        let recording =
-            record(&self.spec, &self.tensors, &Purpose::Trace, Choices::of(self.gpu.capabilities()), points);
+        let recording = record(&self.spec, &self.tensors, &Purpose::Trace, self.choices, points);
         let program = Program::new(&self.gpu, recording, Arc::clone(&self.weights))?;
         let mut batch = Batch::new(program.recording().tile);
         let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
