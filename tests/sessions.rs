@@ -155,6 +155,31 @@ fn encoders_and_decoders_are_not_mixed_up() {
     assert!(matches!(other.step_blocking(&mut [&mut session]), Err(Error::Input(_))));
 }
 
+/// Without any budget every block is a submission of its own, in prefill and in steps: the same bits.
+#[test]
+fn submissions_are_split_at_block_boundaries_only() {
+    let (name, blocks) = ("qwen2_mixed", 4);
+    let ids = expected(name).ids("ids");
+    let mut whole = session(&decoder(&GPU, name, Dtype::Auto));
+    whole.prefill_blocking(&ids).unwrap();
+    let options = thalweg::GpuOptions { submission_budget: Some(std::time::Duration::ZERO), ..Default::default() };
+    let gpu = Gpu::new_blocking(options).unwrap();
+    let decoder = decoder(&gpu, name, Dtype::Auto);
+    let mut split = session(&decoder);
+    let before = gpu.counts().submissions;
+    split.prefill_blocking(&ids).unwrap();
+    let prefill = gpu.counts().submissions - before;
+    // the embedding and each block; so few tokens of so small a model are one chunk
+    assert_eq!(prefill, 1 + blocks);
+    let logits = split.logits_blocking().unwrap();
+    assert_eq!(bits(&logits), bits(&whole.logits_blocking().unwrap()));
+    let before = gpu.counts().submissions;
+    split.next_token_blocking().unwrap();
+    // the head is one more
+    assert_eq!(gpu.counts().submissions - before, 1 + blocks + 1);
+    assert_eq!(go_on(&mut split, 9), go_on(&mut whole, 10)[1..]);
+}
+
 /// Threads share a decoder: each of their sessions writes what it would write alone, while the pool grows under them.
 #[test]
 fn threads_share_a_decoder() {

@@ -254,7 +254,23 @@ impl Decoder {
     /// Brings the next `count` tokens of a session into the cache.
     async fn prefill(&self, session: &mut Session, count: usize) -> Result<()> {
         let start = std::time::Instant::now();
-        self.forward(&self.0.prefill, &mut [&mut *session], count, false).await?;
+        let program = &self.0.prefill;
+        session.make_room(count)?;
+        let mut batch = Batch::new(program.recording().tile);
+        session.push(&mut batch, count, false)?;
+        let mut parts = {
+            let pool = self.pool();
+            program.begin(&batch, Some(pool.view()))?
+        };
+        // one after another, so that whoever else uses the GPU waits for no more than one
+        loop {
+            let submitted = {
+                let pool = self.pool();
+                parts.submit(Some(pool.view()))?
+            };
+            let Some(submission) = submitted else { break };
+            self.0.model.gpu.finished(submission).await?;
+        }
         let past = session.cached;
         session.cached += count;
         let (tokens, pairs) = (count as u32, (count * (past + count)) as u32);

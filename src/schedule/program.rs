@@ -91,6 +91,16 @@ impl Program {
         self.start(batch, None)?.finish().await
     }
 
+    /// Uploads one batch, whose parts are then submitted one by one: the GPU has nothing more to do than one of them.
+    pub(crate) fn begin(&self, batch: &Batch, cache: Option<CacheView<'_>>) -> Result<Parts<'_>> {
+        batch.check(&self.recording, cache.map_or(0, |c| c.rows))?;
+        let dims = batch.dims();
+        let mut lease = self.lease(dims, cache)?;
+        let workspace = lease.workspace();
+        self.gpu.scoped("upload", || workspace.upload(self.gpu.queue(), &self.recording, batch))?;
+        Ok(Parts { lease, parts: self.parts(&dims).into_iter(), dims })
+    }
+
     /// Uploads and submits one batch. The caller keeps the cache from being replaced until this returns.
     pub(crate) fn start(&self, batch: &Batch, cache: Option<CacheView<'_>>) -> Result<Running<'_>> {
         batch.check(&self.recording, cache.map_or(0, |c| c.rows))?;
@@ -147,31 +157,39 @@ impl Program {
     /// estimate exceeds the budget, so that no watchdog fires and others get their turn.
     fn submit(&self, workspace: &mut Workspace, batch: &Batch) -> Result<wgpu::SubmissionIndex> {
         let dims = batch.dims();
-        let queue = self.gpu.queue();
-        let mut submissions = 0;
-        let last = self.gpu.scoped("forward", || -> Result<wgpu::SubmissionIndex> {
-            workspace.upload(queue, &self.recording, batch);
-            let parts = self.parts(&dims);
-            let count = parts.len();
-            for (i, (commands, first)) in parts.into_iter().enumerate() {
-                let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
-                self.encode(&mut encoder, workspace, commands, first, &dims)?;
-                submissions += 1;
-                if i + 1 == count {
-                    self.copy_out(&mut encoder, workspace, &dims)?;
-                    return Ok(queue.submit([encoder.finish()]));
-                }
-                queue.submit([encoder.finish()]);
-            }
-            Err(Error::Internal { during: "forward".into(), message: "the recording is empty".into() })
-        })??;
-        Counters::add(&self.gpu.counters().submissions, submissions);
-        Counters::add(&self.gpu.counters().dispatches, self.pipelines.len() as u64);
-        Ok(last)
+        self.gpu.scoped("upload", || workspace.upload(self.gpu.queue(), &self.recording, batch))?;
+        let mut last = None;
+        for part in self.parts(&dims) {
+            last = Some(self.submit_part(workspace, part, &dims)?);
+        }
+        last.ok_or_else(|| Error::Internal { during: "forward".into(), message: "the recording is empty".into() })
     }
 
-    /// The recording's commands in runs of one submission each, with the number of the first dispatch of each run.
-    fn parts(&self, dims: &Dims) -> Vec<(&[Command], usize)> {
+    /// Submits a run of the recording's commands, and after the last what copies the results.
+    fn submit_part(
+        &self,
+        workspace: &Workspace,
+        part: std::ops::Range<usize>,
+        dims: &Dims,
+    ) -> Result<wgpu::SubmissionIndex> {
+        let commands = &self.recording.commands;
+        let dispatches = |range: &[Command]| range.iter().filter(|c| matches!(c, Command::Dispatch(_))).count();
+        let (first, own) = (dispatches(&commands[..part.start]), dispatches(&commands[part.clone()]));
+        let submission = self.gpu.scoped("forward", || -> Result<wgpu::SubmissionIndex> {
+            let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
+            self.encode(&mut encoder, workspace, &commands[part.clone()], first, dims)?;
+            if part.end == commands.len() {
+                self.copy_out(&mut encoder, workspace, dims)?;
+            }
+            Ok(self.gpu.queue().submit([encoder.finish()]))
+        })??;
+        Counters::add(&self.gpu.counters().submissions, 1);
+        Counters::add(&self.gpu.counters().dispatches, own as u64);
+        Ok(submission)
+    }
+
+    /// The recording's commands in runs of one submission each.
+    fn parts(&self, dims: &Dims) -> Vec<std::ops::Range<usize>> {
         let budget = self.budget.as_secs_f64();
         let flops = self.gpu.capabilities().class.flops();
         let (mut parts, mut seconds, mut block) = (Vec::new(), 0.0, 0.0);
@@ -195,8 +213,7 @@ impl Program {
             start = boundary;
         }
         parts.push(start..commands.len());
-        let dispatches = |range: &[Command]| range.iter().filter(|c| matches!(c, Command::Dispatch(_))).count();
-        parts.into_iter().map(|range| (&commands[range.clone()], dispatches(&commands[..range.start]))).collect()
+        parts
     }
 
     fn encode(
@@ -260,6 +277,24 @@ impl Program {
             offset += size;
         }
         Ok(())
+    }
+}
+
+/// A forward that is submitted part by part; nothing comes back of it.
+pub(crate) struct Parts<'a> {
+    lease: Lease<'a>,
+    parts: std::vec::IntoIter<std::ops::Range<usize>>,
+    dims: Dims,
+}
+
+impl Parts<'_> {
+    /// Submits the next part, if there is one, with the cache as it is now.
+    pub fn submit(&mut self, cache: Option<CacheView<'_>>) -> Result<Option<wgpu::SubmissionIndex>> {
+        let program = self.lease.program;
+        let Some(part) = self.parts.next() else { return Ok(None) };
+        let workspace = self.lease.workspace();
+        workspace.rebind(program, cache)?;
+        program.submit_part(workspace, part, &self.dims).map(Some)
     }
 }
 
