@@ -167,8 +167,9 @@ impl Generate {
     }
 
     fn write(&self, context: &Context, decoder: &Decoder, mut session: Session, prompt: &[u32]) -> Result<Written> {
+        let stops: Vec<&str> = self.stop.iter().map(String::as_str).collect();
         let mut stream = match decoder.model().tokenizer() {
-            Ok(tokenizer) => Some(TextStream::new(tokenizer, &self.stop)?),
+            Ok(tokenizer) => Some(TextStream::new(tokenizer, &stops)?),
             // without a tokenizer the ids are the result
             Err(_) if self.prompt.is_none() && self.stop.is_empty() => None,
             Err(error) => return Err(error.into()),

@@ -70,7 +70,7 @@ impl Decoder {
     pub async fn load_with(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
         let files = Files::open(&SentenceConfig::open(&find_model(model.as_ref())?)?)?;
         if !files.spec.is_decoder() {
-            let what = format!("text of {:?}, which is an encoder", files.spec.model_type);
+            let what = format!("generating text with {:?}, an encoder", files.spec.model_type);
             return Err(Error::unsupported(files.config.path(), what));
         }
         let eos = eos_ids(&files.dir, &files.config)?;

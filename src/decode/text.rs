@@ -31,7 +31,7 @@ impl<T: Deref<Target = Tokenizer>> TextStream<T> {
     ///
     /// # Errors
     /// [`Error::Input`] for an empty stop string.
-    pub fn new(tokenizer: T, stops: &[impl AsRef<str>]) -> Result<Self> {
+    pub fn new(tokenizer: T, stops: &[&str]) -> Result<Self> {
         Ok(TextStream { tokenizer, window: Vec::new(), settled: 0, out: 0, stops: Stops::new(stops)? })
     }
 
@@ -119,8 +119,8 @@ struct Stops {
 }
 
 impl Stops {
-    fn new(stops: &[impl AsRef<str>]) -> Result<Self> {
-        let stops: Vec<_> = stops.iter().map(|stop| stop.as_ref().to_string()).collect();
+    fn new(stops: &[&str]) -> Result<Self> {
+        let stops: Vec<_> = stops.iter().map(|stop| stop.to_string()).collect();
         if stops.iter().any(String::is_empty) {
             return Err(Error::Input("a stop string must not be empty".into()));
         }
