@@ -215,3 +215,13 @@ fn shader_files_say_what_they_are() {
         assert!(text.lines().all(|line| line.chars().count() <= 120), "{stem}.wgsl has a line of over 120 characters");
     }
 }
+
+/// The README walks through a family's file, which must be the one that is there; the whole part stays short.
+#[test]
+fn the_readme_shows_a_familys_file_as_it_is() {
+    let read = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let (readme, family) = (read("README.md"), read("src/model/olmo2.rs"));
+    let part = readme.split("## Adding a family").nth(1).and_then(|rest| rest.split("\n## ").next()).unwrap();
+    assert!(part.contains(family.trim_end()), "README.md shows another src/model/olmo2.rs");
+    assert!(part.lines().count() < 80);
+}

@@ -138,7 +138,8 @@ impl Generate {
         let options = SessionOptions {
             sampling,
             ignore_eos: self.ignore_eos,
-            reserve: (prompt.len() + self.max_tokens).min(decoder.max_tokens()),
+            // most texts end long before a generous limit; the cache grows by itself
+            reserve: prompt.len() + self.max_tokens.min(1024),
             ..Default::default()
         };
         let session = decoder.session(options)?;

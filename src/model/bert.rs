@@ -1,7 +1,8 @@
 //! BERT, and RoBERTa and XLM-RoBERTa, which differ in how positions are numbered.
 
+use super::names::{Family, Names};
 use super::options::{activation, head_size, layers, refuse_decoder};
-use super::spec::{BlockSpec, Family, Names, Positions, Spec};
+use super::spec::{BlockSpec, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

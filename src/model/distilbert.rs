@@ -1,7 +1,8 @@
 //! DistilBERT: BERT without token types, with names of its own and a fixed epsilon.
 
+use super::names::{Family, Names};
 use super::options::{activation, head_size, layers, refuse_decoder};
-use super::spec::{BlockSpec, Family, Names, Positions, Spec};
+use super::spec::{BlockSpec, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

@@ -1,10 +1,11 @@
 //! Gemma 2: norms around both sublayers, soft caps, and a window in every other block.
 
+use super::names::{Family, Names};
 use super::options::{
     LLAMA, LLAMA_NAMES, Missing, ROTARY, attention_biases, causal, gated_decoder, inverse_sqrt, layer_types, rope,
     window,
 };
-use super::spec::{Family, LmHead, Names, NormKind, Placement, Spec};
+use super::spec::{LmHead, NormKind, Placement, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

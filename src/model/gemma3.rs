@@ -2,8 +2,9 @@
 //! rotary embedding in blocks with a window.
 
 use super::gemma2::{NAMES, gemma, scale};
+use super::names::Family;
 use super::options::{ROTARY, Rotary, causal, layer_types, period, two_ropes, window};
-use super::spec::{BlockSpec, Family, QkNorm, Spec};
+use super::spec::{BlockSpec, QkNorm, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

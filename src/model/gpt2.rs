@@ -1,7 +1,8 @@
 //! GPT-2: learned positions, LayerNorms before both sublayers, matrices stored `[in, out]`.
 
+use super::names::{Family, Names};
 use super::options::{activation, head_size, inverse_sqrt, layers, refuse_other};
-use super::spec::{BlockSpec, Family, LmHead, Names, Placement, Positions, Spec};
+use super::spec::{BlockSpec, LmHead, Placement, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 use crate::kernels::attention::Mask;

@@ -1,9 +1,10 @@
 //! GPT-NeoX and Pythia: attention and FFN side by side, and a part of each head that turns.
 
+use super::names::{Family, Names, QkvRows};
 use super::options::{
     ROTARY, Rotary, activation, attention_biases, causal, head_size, inverse_sqrt, layers, refuse_other, rope,
 };
-use super::spec::{Family, LmHead, Names, Placement, Positions, QkvRows, Spec};
+use super::spec::{LmHead, Placement, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

@@ -1,7 +1,8 @@
 //! Where a model's weights lie on the GPU, and which tensors they come from: plain data, made before any allocation.
 
+use super::names::Family;
 use super::place::Builder;
-use super::spec::{Family, RelativeBuckets, Spec};
+use super::spec::{RelativeBuckets, Spec};
 use super::weights::Dtype;
 use crate::error::Result;
 use crate::files::{Checkpoint, DenseConfig};

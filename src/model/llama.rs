@@ -1,7 +1,8 @@
 //! Llama 1 to 3, and what is published as Llama: TinyLlama, SmolLM.
 
+use super::names::Family;
 use super::options::{LLAMA, LLAMA_NAMES, ROTARY, Rotary, attention_biases, causal, gated_decoder, inverse_sqrt, rope};
-use super::spec::{Family, Spec};
+use super::spec::Spec;
 use crate::error::Result;
 use crate::files::Config;
 

@@ -1,7 +1,8 @@
 //! Mistral: Llama with a window in every block, or in none.
 
+use super::names::Family;
 use super::options::{LLAMA, LLAMA_NAMES, Missing, ROTARY, causal, gated_decoder, inverse_sqrt, refuse, rope, window};
-use super::spec::{Family, Spec};
+use super::spec::Spec;
 use crate::error::Result;
 use crate::files::Config;
 

@@ -11,6 +11,7 @@ mod llama;
 mod mistral;
 mod modernbert;
 mod mpnet;
+mod names;
 mod olmo2;
 mod open;
 mod options;
@@ -24,12 +25,11 @@ mod spec;
 mod weights;
 
 pub use layout::{Block, Change, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Tensors};
+pub use names::{Family, Names, QkvRows};
 pub(crate) use open::Files;
 pub use open::{LoadOptions, Model};
 pub use rope::{Rope, Scaling};
-pub use spec::{
-    Biases, BlockSpec, Family, LmHead, Names, NormKind, Placement, Positions, QkNorm, QkvRows, RelativeBuckets, Spec,
-};
+pub use spec::{Biases, BlockSpec, LmHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Spec};
 pub use weights::{Dtype, upload};
 
 /// Every family that can be loaded.

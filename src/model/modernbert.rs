@@ -1,10 +1,11 @@
 //! ModernBERT: an encoder with rotary positions, a gated FFN, and windows to both sides in most blocks.
 
+use super::names::{Family, Names};
 use super::options::{
     ROTARY, Rotary, activation, attention_biases, head_size, inverse_sqrt, layer_types, layers, period, refuse,
     two_ropes,
 };
-use super::spec::{BlockSpec, Family, Names, NormKind, Placement, Positions, Spec};
+use super::spec::{BlockSpec, NormKind, Placement, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 use crate::kernels::attention::Mask;

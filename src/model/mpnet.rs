@@ -1,7 +1,8 @@
 //! MPNet: RoBERTa's positions, no token types, and a bias of the scores by relative position.
 
+use super::names::{Family, Names};
 use super::options::{activation, head_size, layers, refuse_decoder};
-use super::spec::{BlockSpec, Family, Names, Positions, RelativeBuckets, Spec};
+use super::spec::{BlockSpec, Positions, RelativeBuckets, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

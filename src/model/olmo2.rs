@@ -1,9 +1,10 @@
 //! OLMo 2: Llama with norms after the sublayers instead of before, and norms over whole rows of queries and keys.
 
+use super::names::{Family, Names};
 use super::options::{
     LLAMA, LLAMA_NAMES, Missing, ROTARY, attention_biases, causal, gated_decoder, inverse_sqrt, rope,
 };
-use super::spec::{BlockSpec, Family, Names, Placement, QkNorm, Spec};
+use super::spec::{BlockSpec, Placement, QkNorm, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

@@ -1,7 +1,8 @@
 //! What families' configs have in common: both generations of their spelling, and what a missing key means.
 
+use super::names::Names;
 use super::rope::{Base, Rope};
-use super::spec::{Biases, BlockSpec, LmHead, Names, NormKind, Placement, Positions, Spec};
+use super::spec::{Biases, BlockSpec, LmHead, NormKind, Placement, Positions, Spec};
 use crate::error::{Error, Result};
 use crate::files::Config;
 use crate::kernels::attention::{MAX_HEAD_SIZE, Mask};

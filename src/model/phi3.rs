@@ -1,9 +1,10 @@
 //! Phi-3, Phi-3.5 and Phi-4-mini: Llama with fused projections and longrope.
 
+use super::names::{Family, Names};
 use super::options::{
     LLAMA, LLAMA_NAMES, Missing, ROTARY, Rotary, causal, gated_decoder, inverse_sqrt, refuse, rope, window,
 };
-use super::spec::{Family, Names, Spec};
+use super::spec::Spec;
 use crate::error::Result;
 use crate::files::Config;
 

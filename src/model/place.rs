@@ -1,7 +1,8 @@
 //! Finds a model's tensors, checks their shapes, and places them: what makes a layout.
 
 use super::layout::{Block, Change, Chunk, Dense, Linear, Matrix, Norm, Parameter, Part, Tensors};
-use super::spec::{LmHead, Names, NormKind, Placement, Positions, QkNorm, QkvRows, RelativeBuckets, Spec};
+use super::names::{Names, QkvRows};
+use super::spec::{LmHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Spec};
 use super::weights::Dtype;
 use crate::error::{Error, Result};
 use crate::files::{Checkpoint, DenseConfig, Dtype as Stored, TensorInfo};

@@ -1,9 +1,10 @@
 //! Qwen 2 and 2.5: Llama with biases of queries, keys and values.
 
+use super::names::Family;
 use super::options::{
     LLAMA, LLAMA_NAMES, Missing, ROTARY, causal, gated_decoder, inverse_sqrt, layer_types, rope, window,
 };
-use super::spec::{Biases, Family, Spec};
+use super::spec::{Biases, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

@@ -1,8 +1,9 @@
 //! Qwen 3: Qwen 2 without biases, and with norms of queries and keys.
 
+use super::names::Family;
 use super::options::{LLAMA, LLAMA_NAMES, Missing, attention_biases, gated_decoder};
 use super::qwen2::qwen;
-use super::spec::{Family, QkNorm, Spec};
+use super::spec::{QkNorm, Spec};
 use crate::error::Result;
 use crate::files::Config;
 

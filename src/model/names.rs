@@ -1,0 +1,95 @@
+//! What a family is: a reader of its configs, and what its tensors are called and how they lie.
+
+use super::spec::Spec;
+use crate::error::Result;
+use crate::files::Config;
+
+/// A family: which configs it reads, and what its tensors are called and how they lie.
+pub struct Family {
+    /// Values of `model_type`.
+    pub model_types: &'static [&'static str],
+    /// The config as a spec.
+    pub spec: fn(&Config) -> Result<Spec>,
+    /// The tensors.
+    pub names: Names,
+}
+
+/// A family's table of tensor names. Stems get `.weight` and `.bias`; norms also take `.gamma` and `.beta`. What a family
+/// does not have is empty.
+pub struct Names {
+    /// What may stand before every name but the heads'.
+    pub prefixes: &'static [&'static str],
+    /// Word table.
+    pub words: &'static str,
+    /// Position table.
+    pub positions: &'static str,
+    /// Type table.
+    pub types: &'static str,
+    /// Norm of the embedding sum.
+    pub embedding_norm: &'static str,
+    /// What stands before the names of block `{l}`.
+    pub block: &'static str,
+    /// W_Q, W_K and W_V; or one tensor that holds them.
+    pub qkv: &'static [&'static str],
+    /// How W_Q, W_K and W_V lie in one tensor.
+    pub qkv_rows: QkvRows,
+    /// Norms of queries and of keys.
+    pub qk_norms: [&'static str; 2],
+    /// W_O.
+    pub o: &'static str,
+    /// Norm before attention, and with post-norm blocks the one after it.
+    pub attention_norm: &'static str,
+    /// Norm of attention's output, before it is added.
+    pub attention_post_norm: &'static str,
+    /// First matrix of the FFN; gate and up; or one tensor that holds gate, then up.
+    pub up: &'static [&'static str],
+    /// Second matrix of the FFN.
+    pub down: &'static str,
+    /// Norm before the FFN, and with post-norm blocks the one after it.
+    pub mlp_norm: &'static str,
+    /// Norm of the FFN's output, before it is added.
+    pub mlp_post_norm: &'static str,
+    /// Norm after the last block.
+    pub final_norm: &'static str,
+    /// What the head may be called, without prefix.
+    pub heads: &'static [&'static str],
+    /// Table of relative biases.
+    pub relative_bias: &'static str,
+    /// Whether the blocks' matrices are stored `[in, out]`.
+    pub transposed: bool,
+}
+
+impl Names {
+    /// Nothing.
+    pub const NONE: Names = Names {
+        prefixes: &[""],
+        words: "",
+        positions: "",
+        types: "",
+        embedding_norm: "",
+        block: "",
+        qkv: &[],
+        qkv_rows: QkvRows::Stacked,
+        qk_norms: ["", ""],
+        o: "",
+        attention_norm: "",
+        attention_post_norm: "",
+        up: &[],
+        down: "",
+        mlp_norm: "",
+        mlp_post_norm: "",
+        final_norm: "",
+        heads: &[],
+        relative_bias: "",
+        transposed: false,
+    };
+}
+
+/// How W_Q, W_K and W_V lie in one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkvRows {
+    /// All of Q, then all of K, then all of V.
+    Stacked,
+    /// For each head its q, its k and its v: GPT-NeoX.
+    PerHead,
+}
