@@ -69,6 +69,46 @@ fn sessions_keep_their_bits() {
     }
 }
 
+/// Forks that write in turn, and together, do not write over each other: as sessions that were never one.
+#[test]
+fn forks_go_their_own_ways() {
+    let name = "gpt2_odd";
+    let decoder = decoder(&GPU, name, Dtype::Auto);
+    let trunk = || {
+        let mut session = session(&decoder);
+        session.prefill_blocking(&expected(name).ids("ids")).unwrap();
+        go_on(&mut session, 5);
+        session
+    };
+    let branch = |session: &mut Session, id: u32| {
+        session.prefill_blocking(&[id, id + 1]).unwrap();
+    };
+    let alone = [3, 40, 70].map(|id| {
+        let mut session = trunk();
+        branch(&mut session, id);
+        let text = go_on(&mut session, 8);
+        (text, bits(&session.logits_blocking().unwrap()))
+    });
+    let first = trunk();
+    let mut forks = [first.fork(), first.fork(), first];
+    for (fork, id) in forks.iter_mut().zip([3, 40, 70]) {
+        branch(fork, id);
+    }
+    for step in 0..8 {
+        let [a, b, c] = &mut forks;
+        // in turn, then together
+        let chosen = match step % 2 {
+            0 => [c, a, b].map(|fork| fork.next_token_blocking().unwrap()),
+            _ => decoder.step_blocking(&mut [c, a, b]).unwrap().try_into().unwrap(),
+        };
+        let wanted = [2, 0, 1].map(|i: usize| Some(alone[i].0[step]));
+        assert_eq!(chosen, wanted, "step {step}");
+    }
+    for (fork, (_, logits)) in forks.iter_mut().zip(&alone) {
+        assert_eq!(bits(&fork.logits_blocking().unwrap()), *logits);
+    }
+}
+
 /// A decode step allocates nothing, uploads little, and is one submission and one readback of one id.
 #[test]
 fn a_step_allocates_nothing() {

@@ -159,8 +159,7 @@ impl Session {
         for i in 0..length {
             self.see(self.tokens[i]);
         }
-        // the last token is put in again, so that something follows it
-        self.cached = self.cached.min(length.saturating_sub(1));
+        self.cached = self.cached.min(length);
         self.keep_pages();
     }
 
@@ -188,7 +187,7 @@ impl Session {
     pub(super) async fn catch_up(&mut self) -> Result<()> {
         self.turn();
         let target = self.tokens.len().saturating_sub(1);
-        // after a text has ended, its last token is in the cache already, and is put in again
+        // after a text has ended or was truncated, its last token may be in the cache already: it is put in again
         self.cached = self.cached.min(target);
         let start = self.cached;
         while self.cached < target {
