@@ -11,7 +11,7 @@ use crate::kernels::attention::RelativeBias;
 use crate::kernels::matmul::Activation;
 use crate::schedule::Slot;
 
-/// A matrix on the GPU: rows of [`padded`] columns, in as many buffers as the binding limit asks for.
+/// A matrix on the GPU: rows of [`padded`](crate::kernels::padded) columns, in as many buffers as the binding limit asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     /// How elements are stored.
@@ -179,7 +179,7 @@ impl Layout {
     /// `checkpoints` are the transformer's and one for each of `dense`; `limit` is the largest binding in bytes.
     ///
     /// # Errors
-    /// [`Error::File`] naming the file and tensor that is missing, or whose shape contradicts the config.
+    /// [`Error::File`](crate::Error::File) naming the file and tensor that is missing, or whose shape contradicts the config.
     pub fn new(
         spec: &Spec,
         family: &Family,
