@@ -4,7 +4,7 @@
 //! of what the FFN adds (t4), and of the stream after both. In post-norm models (BERT) a LayerNorm follows each addition.
 use anyhow::{Context, Result};
 use thalweg::stream::{Kind, Point, Tensor};
-use thalweg::{Encoder, Gpu, GpuOptions};
+use thalweg::{Gpu, GpuOptions, Model};
 
 const COLUMNS: [(&str, Kind); 4] = [
     ("stream before", Kind::ResidPre),
@@ -19,11 +19,11 @@ fn main() -> Result<()> {
     let usage = "usage: stream_table MODEL TEXT";
     let (model, text) = (arguments.next().context(usage)?, arguments.next().context(usage)?);
     let gpu = Gpu::new_blocking(GpuOptions::default())?;
-    let encoder = Encoder::load_blocking(&gpu, model)?;
+    let loaded = Model::load_blocking(&gpu, model, Default::default())?;
 
-    let blocks = encoder.spec().num_hidden_layers;
+    let blocks = loaded.spec().num_hidden_layers;
     let points: Vec<_> = (0..blocks).flat_map(|block| COLUMNS.map(|(_, kind)| Point::new(block, kind))).collect();
-    let trace = encoder.trace_blocking(&encoder.encode(&text)?.ids, &points)?;
+    let trace = loaded.trace_blocking(&loaded.encode(&text)?.ids, &points)?;
 
     print!("block");
     COLUMNS.iter().for_each(|(name, _)| print!("{name:>16}"));
