@@ -48,13 +48,6 @@ impl Gpu {
         bytes: u64,
         submission: wgpu::SubmissionIndex,
     ) -> Result<Vec<u8>> {
-        struct Unmap<'a>(&'a Gpu, &'a wgpu::Buffer);
-        impl Drop for Unmap<'_> {
-            fn drop(&mut self) {
-                // a buffer that went with its device cannot be unmapped, which is no error of anyone's
-                self.0.caught(|| self.1.unmap());
-            }
-        }
         if bytes == 0 {
             self.finished(submission).await?;
             return Ok(Vec::new());
@@ -65,16 +58,46 @@ impl Gpu {
                 let _ = sender.send(outcome);
             });
         })?;
-        let _unmap = Unmap(self, buffer);
+        let mut mapping = Mapping { gpu: self, buffer, mapped, heard: false };
         Counters::add(&self.counters().readbacks, 1);
         self.finished(submission).await?;
         let lost = || Error::DeviceLost("the result could not be read back".into());
         // The callback has run, or is about to on a thread whose own submission took it over from the waiter.
-        match mapped.await {
+        let outcome = (&mut mapping.mapped).await;
+        mapping.heard = true;
+        match outcome {
             Ok(Ok(())) => {}
             _ => return Err(lost()),
         }
         let view = buffer.slice(..bytes).get_mapped_range().map_err(|_| lost())?;
         Ok(view.to_vec())
+    }
+}
+
+/// A buffer that was asked to be mapped, unmapped again at the end, also where its future is dropped early.
+struct Mapping<'a> {
+    gpu: &'a Gpu,
+    buffer: &'a wgpu::Buffer,
+    mapped: oneshot::Receiver<Result<(), wgpu::BufferAsyncError>>,
+    /// Whether the outcome has been received.
+    heard: bool,
+}
+
+impl Drop for Mapping<'_> {
+    fn drop(&mut self) {
+        // a buffer that went with its device cannot be unmapped, which is no error of anyone's
+        let (_, refused) = self.gpu.caught(|| self.buffer.unmap());
+        if refused.is_none() || self.heard {
+            return;
+        }
+        // Another thread is mapping it at this moment: wgpu has taken the request and not yet marked the buffer, so that
+        // it took it for unmapped. The callback follows at once, and never where the device is gone.
+        for _ in 0..1000 {
+            if !matches!(self.mapped.try_recv(), Ok(None)) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_micros(100));
+        }
+        self.gpu.caught(|| self.buffer.unmap());
     }
 }
