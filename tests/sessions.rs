@@ -389,6 +389,11 @@ fn saved_sessions_are_distrusted() {
             assert_eq!(session.tokens(), [1, 2, 3, 4, 5], "byte {place}");
         }
     }
+    // one token, of which nothing is in the cache yet
+    let mut short = session(&decoder);
+    short.prefill_blocking(&[7]).unwrap();
+    short.save_blocking(&path).unwrap();
+    assert_eq!(load(&decoder).unwrap().next_token_blocking().unwrap(), short.next_token_blocking().unwrap());
     std::fs::write(&path, &good).unwrap();
     let session: Session = load(&decoder).unwrap();
     assert_eq!(session.tokens().len(), 5);
