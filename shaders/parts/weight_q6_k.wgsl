@@ -1,7 +1,8 @@
-// A weight of Q6_K: blocks of 256 elements in 210 bytes: 128 bytes of lower 4 bits, 64 of upper 2 bits, 16 signed scales
-// of 16 elements each, an f16 scale of them all. Each half of the block is 4 runs of 32 elements: the lower bits of runs
-// 0 and 1 are the lower halves of its 64 bytes, those of runs 2 and 3 the upper halves; the upper bits of run r are bits
-// 2·r and 2·r + 1 of its 32 bytes. Elements are stored plus 32. All products are exact in f32 (at most 23 bits).
+// A weight of Q6_K: blocks of 256 elements in 210 bytes: 128 bytes of lower 4 bits, 64 of upper 2 bits, 16 signed
+// scales of 16 elements each, an f16 scale of them all. Each half of the block is 4 runs of 32 elements: the lower bits
+// of runs 0 and 1 are the lower halves of its 64 bytes, those of runs 2 and 3 the upper halves; the upper bits of run r
+// are bits 2·r and 2·r + 1 of its 32 bytes. Elements are stored plus 32. All products are exact in f32 (at most 23
+// bits).
 
 fn weight4(i: u32) -> vec4<f32> {
     let block = (i / 64u) * 210u;
