@@ -11,7 +11,12 @@ use crate::schedule::{Batch, Slot};
 pub fn cases(random: &mut Random) -> Vec<Case> {
     let mut cases = Vec::new();
     for weight in WeightType::ALL {
-        for columns in [1, 3, 4, 30, 130, 384] {
+        let widths: &[usize] = match weight.block().elements {
+            1 => &[1, 3, 4, 30, 130, 384],
+            32 => &[32, 96, 384],
+            _ => &[256, 768],
+        };
+        for &columns in widths {
             for (positions, types) in [(false, false), (true, false), (true, true)] {
                 // one chunk of the word table, and three of which the last is short
                 for chunk_rows in [17, 7] {
@@ -38,6 +43,9 @@ fn case(
         batch.push(ids, 0);
     }
     let mut contents = super::Contents::new();
+    // quantised words alone: what a block's elements are, to the bit
+    let exact = weight.quantised() && !has_positions;
+    let scale = if has_types || exact { 1.0 } else { 6.5 };
     let positions = random.values(9 * columns, 0.0, 1.0);
     let types = random.values(2 * columns, 0.0, 1.0);
     contents.insert(Slot::Weight(100), bytes(&positions));
@@ -57,14 +65,14 @@ fn case(
             columns,
             positions: has_positions.then_some(Slot::Weight(100)),
             types: has_types.then_some(Slot::Weight(101)),
-            scale: if has_types { 1.0 } else { 6.5 },
+            scale,
         };
         dispatches.push(embed.dispatch());
     }
     let given = |table: &[f32], has: bool| if has { widen(table) } else { Vec::new() };
     let tokens: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(batch.input(crate::schedule::Input::Tokens));
     let (p, t) = (given(&positions, has_positions), given(&types, has_types));
-    let expected = reference::embed(&tokens, &words, &p, &t, columns, if has_types { 1.0 } else { 6.5 });
+    let expected = reference::embed(&tokens, &words, &p, &t, columns, scale.into());
     Case {
         kernel: "embed",
         shape: format!("15 tokens of {ROWS} words in chunks of {chunk_rows}, {columns} columns"),
@@ -73,6 +81,6 @@ fn case(
         contents,
         expected: vec![(Slot::Stream, expected)],
         token_rows: vec![(Slot::Input(crate::schedule::Input::Tokens), 4), (Slot::Stream, columns)],
-        tolerance: TOLERANCE,
+        tolerance: if exact { 0.0 } else { TOLERANCE },
     }
 }

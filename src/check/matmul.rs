@@ -24,6 +24,9 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (16, 384, 384),
 ];
 
+/// M, N: the same edges for quantised weights, whose K is whole blocks.
+const QUANTISED: [(usize, usize); 8] = [(1, 5), (2, 33), (3, 34), (5, 31), (9, 65), (16, 7), (33, 9), (65, 66)];
+
 pub fn cases(random: &mut Random) -> Vec<Case> {
     let products = Form::ALL.map(|form| move |product: &MatMul| MatMul { form, ..*product }.dispatch());
     products.iter().flat_map(|product| products_of(random, &SHAPES, product)).collect()
@@ -36,7 +39,8 @@ pub(super) fn products_of(
     dispatch: &dyn Fn(&MatMul) -> Dispatch,
 ) -> Vec<Case> {
     let mut cases = Vec::new();
-    for weight_type in WeightType::ALL {
+    let (quantised, floats): (Vec<_>, Vec<_>) = WeightType::ALL.into_iter().partition(|w| w.quantised());
+    for weight_type in floats {
         for bias in [false, true] {
             for (i, &shape) in shapes.iter().enumerate() {
                 let activation = Activation::ALL[i % Activation::ALL.len()];
@@ -52,6 +56,24 @@ pub(super) fn products_of(
                     let maker = Maker { dispatch, weight_type, bias, activation, add: false, chunk: 20 };
                     cases.push(maker.case(random, shape));
                 }
+            }
+        }
+    }
+    for weight_type in quantised {
+        let depths = if weight_type.block().elements == 32 { [32, 96, 256, 512] } else { [256, 512, 768, 1024] };
+        for bias in [false, true] {
+            let activations = weight_type.activations(bias);
+            for (i, (m, n)) in QUANTISED.into_iter().enumerate() {
+                let shape = (m, n, depths[(i + i / 4) % 4]);
+                let activation = activations[i % activations.len()];
+                // chunks that begin at odd rows, so that blocks lie at every place in a word
+                let chunk = if i % 2 == 0 { 0 } else { 21 };
+                cases.push(Maker { dispatch, weight_type, bias, activation, add: false, chunk }.case(random, shape));
+                let plain = Activation::None;
+                cases.push(
+                    Maker { dispatch, weight_type, bias, activation: plain, add: true, chunk: 21 - chunk }
+                        .case(random, shape),
+                );
             }
         }
     }

@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use crate::kernels::{WeightType, padded};
+use crate::reference::dequantised;
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
@@ -49,6 +50,9 @@ impl Random {
 
     /// A weight `[rows, columns]` as it is stored on the GPU, and the same values in f64.
     pub fn weight(&mut self, rows: usize, columns: usize, weight_type: WeightType) -> (Vec<u8>, Vec<f64>) {
+        if weight_type.quantised() {
+            return self.blocks(rows * columns, weight_type);
+        }
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         for _ in 0..rows {
             for c in 0..padded(columns) {
@@ -66,12 +70,41 @@ impl Random {
                         bytes.extend(bf16::from_f32(value).to_le_bytes());
                         bf16::from_f32(value).to_f32()
                     }
+                    _ => continue,
                 };
                 if c < columns {
                     values.push(f64::from(kept));
                 }
             }
         }
+        (bytes, values)
+    }
+
+    /// Blocks of so many elements in all, and their values: any bytes, with scales that make values of about 1. Some
+    /// scales are subnormal, as those of real models are. The buffer is as long as an allocation would be.
+    fn blocks(&mut self, elements: usize, weight_type: WeightType) -> (Vec<u8>, Vec<f64>) {
+        // where a block's scales are, and how large they are
+        let scales: &[(usize, f32)] = match weight_type {
+            WeightType::F32 | WeightType::F16 | WeightType::Bf16 => &[],
+            WeightType::Q8_0 => &[(0, 1.0 / 128.0)],
+            WeightType::Q4_0 => &[(0, 1.0 / 8.0)],
+            WeightType::Q4K => &[(0, 1.0 / 63.0 / 15.0), (2, 1.0 / 63.0)],
+            WeightType::Q5K => &[(0, 1.0 / 63.0 / 31.0), (2, 1.0 / 63.0)],
+            WeightType::Q6K => &[(208, 1.0 / 128.0 / 32.0)],
+        };
+        let mut bytes: Vec<u8> = (0..weight_type.row_bytes(elements)).map(|_| self.bits() as u8).collect();
+        for block in bytes.chunks_exact_mut(weight_type.block().bytes) {
+            for &(at, size) in scales {
+                let scale = match self.below(8) {
+                    0 => f16::from_bits(self.below(0x400) as u16),
+                    _ => f16::from_f32(size * (1.0 + 0.5 * self.uniform())),
+                };
+                let scale = if self.below(2) == 0 { scale } else { -scale };
+                block[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+            }
+        }
+        let values = widen(&dequantised(weight_type, &bytes));
+        bytes.resize(bytes.len().next_multiple_of(16), 0xa5);
         (bytes, values)
     }
 }

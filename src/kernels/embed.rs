@@ -35,7 +35,7 @@ pub struct Embed {
 fn variant(weight: WeightType, positions: bool, types: bool) -> Variant {
     let tags = [weight.name(), if positions { "positions" } else { "" }, if types { "types" } else { "" }];
     Variant {
-        parts: vec![weight.part()],
+        parts: weight.parts().to_vec(),
         constants: vec![("HAS_POSITIONS", positions.into()), ("HAS_TYPES", types.into())],
         bindings: vec![read("tokens"), read("weight"), read("positions"), read("types"), write("stream")],
         ..Variant::new("embed", &tags)

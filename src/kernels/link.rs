@@ -69,10 +69,17 @@ sources![
     "parts/rms_into",
     "parts/rows_scalar",
     "parts/rows_vec4",
+    "parts/scales_k",
     "parts/tanh",
     "parts/weight_bf16",
+    "parts/weight_blocks",
     "parts/weight_f16",
     "parts/weight_f32",
+    "parts/weight_q4_0",
+    "parts/weight_q4_k",
+    "parts/weight_q5_k",
+    "parts/weight_q6_k",
+    "parts/weight_q8_0",
 ];
 
 /// Links a variant.

@@ -120,15 +120,12 @@ pub(super) fn product_variant(
         if add { "add" } else { "" },
     ];
     Variant {
-        parts: vec![
-            "tanh",
-            "activation",
-            form_part,
-            rows_part,
-            weight.part(),
-            "finish",
-            if add { "out_add" } else { "out_store" },
-        ],
+        parts: [
+            &["tanh", "activation", form_part, rows_part],
+            weight.parts(),
+            &["finish", if add { "out_add" } else { "out_store" }],
+        ]
+        .concat(),
         constants: vec![("ACTIVATION", activation as u32), ("HAS_BIAS", bias.into())],
         bindings: vec![read("rows"), read("weight"), read("bias"), write(if add { "stream" } else { "output" })],
         ..Variant::new(kernel, &tags)
@@ -147,10 +144,11 @@ pub(super) fn product_variants<F: Copy>(
     let mut all = Vec::new();
     for &form in forms {
         for weight in WeightType::ALL {
-            for load in Load::ALL {
+            for &load in weight.loads() {
                 for bias in [false, true] {
                     all.push(variant(form, weight, load, bias, Activation::None, true));
-                    all.extend(Activation::ALL.map(|a| variant(form, weight, load, bias, a, false)));
+                    let stored = weight.activations(bias).iter();
+                    all.extend(stored.map(|&a| variant(form, weight, load, bias, a, false)));
                 }
             }
         }

@@ -20,6 +20,9 @@ pub mod rope;
 pub mod sample;
 pub mod soft_cap;
 pub mod softmax;
+mod weight;
+
+pub use weight::{WeightType, padded};
 
 use crate::gpu::Capabilities;
 
@@ -127,52 +130,6 @@ pub enum ParamType {
     U32,
     /// `f32`
     F32,
-}
-
-/// How the elements of a weight are stored on the GPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum WeightType {
-    /// 32-bit floats.
-    F32,
-    /// Half floats, widened in registers; needs no feature.
-    F16,
-    /// bfloat16, widened in registers.
-    Bf16,
-}
-
-impl WeightType {
-    /// All of them.
-    pub const ALL: [WeightType; 3] = [WeightType::F32, WeightType::F16, WeightType::Bf16];
-
-    /// Bytes of one element.
-    pub fn size(self) -> usize {
-        match self {
-            WeightType::F32 => 4,
-            WeightType::F16 | WeightType::Bf16 => 2,
-        }
-    }
-
-    /// `f32`, `f16` or `bf16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            WeightType::F32 => "f32",
-            WeightType::F16 => "f16",
-            WeightType::Bf16 => "bf16",
-        }
-    }
-
-    fn part(self) -> &'static str {
-        match self {
-            WeightType::F32 => "weight_f32",
-            WeightType::F16 => "weight_f16",
-            WeightType::Bf16 => "weight_bf16",
-        }
-    }
-}
-
-/// Elements of a weight's row as stored: padded with zeros to a multiple of 4, so that rows are read as vec4s.
-pub fn padded(columns: usize) -> usize {
-    columns.next_multiple_of(4)
 }
 
 /// How a sum over a workgroup is made.

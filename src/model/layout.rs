@@ -159,7 +159,7 @@ impl Parameter {
     pub fn bytes(&self) -> u64 {
         match self.change {
             Change::Spread(_, heads, reach) => 4 * heads as u64 * (2 * reach as u64 - 1),
-            _ => self.rows() as u64 * self.stride as u64 * self.weight_type.size() as u64,
+            _ => self.rows() as u64 * self.weight_type.row_bytes(self.stride) as u64,
         }
     }
 }

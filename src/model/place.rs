@@ -109,7 +109,7 @@ impl<'a> Builder<'a> {
     fn matrix(&mut self, parts: &[Part], columns: usize, change: Change) -> Matrix {
         let stored = parts.iter().filter_map(|part| self.source().get(&part.tensor)).map(|info| info.dtype);
         let weight_type = self.dtype.of(stored);
-        let row_bytes = (padded(columns) * weight_type.size()) as u64;
+        let row_bytes = weight_type.row_bytes(padded(columns)) as u64;
         // a multiple of 64 rows, so that no tile of a product straddles two chunks needlessly
         let most = match (self.limit / row_bytes) as usize {
             few @ 0..64 => few.max(1),

@@ -114,8 +114,8 @@ fn piece(parameter: &Parameter, part: &Part, checkpoint: &Checkpoint, first: usi
 /// All rows of a buffer whose tensors are stored `[columns, rows]`. The host holds one buffer and one piece of a tensor.
 fn transposed(parameter: &Parameter, checkpoint: &Checkpoint) -> Result<Vec<u8>> {
     let Parameter { columns, stride, weight_type, .. } = *parameter;
-    let size = weight_type.size();
-    let mut bytes = vec![0u8; parameter.rows() * stride * size];
+    let size = weight_type.block().bytes;
+    let mut bytes = vec![0u8; parameter.rows() * weight_type.row_bytes(stride)];
     let mut above = 0;
     for part in &parameter.parts {
         let Some(info) = checkpoint.get(&part.tensor) else {
@@ -142,9 +142,10 @@ fn transposed(parameter: &Parameter, checkpoint: &Checkpoint) -> Result<Vec<u8>>
 /// Rows of values as they lie on the GPU.
 fn narrowed(parameter: &Parameter, values: &[f32]) -> Result<Vec<u8>, String> {
     let Parameter { columns, stride, weight_type, .. } = *parameter;
-    let size = weight_type.size();
-    let mut bytes = vec![0u8; values.len() / columns * stride * size];
-    for (row, out) in values.chunks_exact(columns).zip(bytes.chunks_exact_mut(stride * size)) {
+    let size = weight_type.block().bytes;
+    let row_bytes = weight_type.row_bytes(stride);
+    let mut bytes = vec![0u8; values.len() / columns * row_bytes];
+    for (row, out) in values.chunks_exact(columns).zip(bytes.chunks_exact_mut(row_bytes)) {
         for (value, out) in row.iter().zip(out.chunks_exact_mut(size)) {
             narrow(weight_type, *value, out)?;
         }
@@ -163,6 +164,7 @@ fn narrow(weight_type: WeightType, value: f32, out: &mut [u8]) -> Result<(), Str
             }
             out.copy_from_slice(&narrow.to_le_bytes());
         }
+        quantised => return Err(format!("{} is uploaded as stored, and not made of floats", quantised.name())),
     }
     Ok(())
 }

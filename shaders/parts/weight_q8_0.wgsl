@@ -1,0 +1,7 @@
+// A weight of Q8_0: blocks of 32 elements in 34 bytes, an f16 scale and 32 signed bytes. A product of an f16 and a byte
+// is exact in f32.
+
+fn weight4(i: u32) -> vec4<f32> {
+    let block = (i / 8u) * 34u;
+    return half_at(block) * vec4<f32>(signed4(word_at(block + 2u + (i % 8u) * 4u)));
+}
