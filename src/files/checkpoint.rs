@@ -226,13 +226,13 @@ impl Checkpoint {
 
 /// Fills `out` from `offset` on without moving the file's own position, so that threads may share it.
 #[cfg(unix)]
-fn read_at(file: &File, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
 }
 
 /// Fills `out` from `offset` on; each call states its position, so that threads may share the file.
 #[cfg(windows)]
-fn read_at(file: &File, mut offset: u64, mut out: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, mut offset: u64, mut out: &mut [u8]) -> std::io::Result<()> {
     use std::io::ErrorKind;
     while !out.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, out, offset) {
@@ -250,7 +250,7 @@ fn read_at(file: &File, mut offset: u64, mut out: &mut [u8]) -> std::io::Result<
 
 /// Platforms without positioned reads have no files to speak of.
 #[cfg(not(any(unix, windows)))]
-fn read_at(_: &File, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn read_at(_: &File, _: u64, _: &mut [u8]) -> std::io::Result<()> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 

@@ -1,4 +1,4 @@
-//! Bytes from outside, every one of them distrusted: safetensors, configs, tokenizers.
+//! Bytes from outside, every one of them distrusted: safetensors, GGUF, configs, tokenizers.
 //!
 //! Everything here returns an [`Error`] that names the file and the tensor or key; nothing panics on a file's content,
 //! and no number in a file decides how much memory is allocated.
@@ -6,6 +6,9 @@
 pub mod checkpoint;
 pub mod config;
 mod generation;
+pub mod gguf;
+mod gguf_read;
+mod gguf_value;
 pub mod safetensors;
 mod safetensors_write;
 pub mod sentence_transformers;
@@ -15,6 +18,7 @@ mod tokenizer_build;
 pub use checkpoint::Checkpoint;
 pub use config::Config;
 pub use generation::eos_ids;
+pub use gguf::{GgmlType, Gguf, GgufTensor};
 pub use safetensors::{Dtype, TensorData, TensorInfo, TensorOut};
 pub use sentence_transformers::{Activation, DenseConfig, Pooling, SentenceConfig};
 pub use tokenizer::{Encoded, Tokenizer};

@@ -3,6 +3,8 @@
 mod checkpoint;
 mod config;
 mod decoders;
+mod gguf;
+mod gguf_damage;
 mod safetensors_format;
 mod sentence_transformers;
 mod tokenizer;
