@@ -5,6 +5,7 @@
 
 pub mod checkpoint;
 pub mod config;
+mod dequantise;
 mod generation;
 pub mod gguf;
 mod gguf_read;
@@ -17,6 +18,7 @@ mod tokenizer_build;
 
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub use dequantise::{DequantiseError, can_dequantise, dequantise};
 pub use generation::eos_ids;
 pub use gguf::{GgmlType, Gguf, GgufTensor};
 pub use safetensors::{Dtype, TensorData, TensorInfo, TensorOut};

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod config;
 mod decoders;
+mod dequantise;
 mod gguf;
 mod gguf_damage;
 mod safetensors_format;
