@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::cache::find_model;
 use crate::error::{Error, Result};
 use crate::files::{Encoded, SentenceConfig, Tokenizer};
 use crate::gpu::Gpu;
@@ -86,16 +85,15 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::load`], and [`Error::Cancelled`].
     pub async fn load_with(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
-        let folder = find_model(model.as_ref())?;
-        let sentence = SentenceConfig::open(&folder)?;
-        let files = Files::open(&sentence)?;
+        let files = Files::open(model.as_ref())?;
+        let sentence = files.sentence.clone();
         if files.spec.is_decoder() {
             let what = format!("embeddings of {:?}, a language model", files.spec.model_type);
-            return Err(Error::unsupported(files.config.path(), what));
+            return Err(Error::unsupported(&files.path, what));
         }
-        check_sentence(&folder, &files.spec, &sentence)?;
+        check_sentence(&files.path, &files.spec, &sentence)?;
         if files.tokenizer.is_none() {
-            Tokenizer::open(&files.dir)?; // says what is missing
+            Tokenizer::open(&files.path)?; // says what is missing
         }
         let layout = files.layout(gpu, options.dtype)?;
         let model = Model::open(gpu, files, layout, &options).await?;

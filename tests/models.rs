@@ -158,18 +158,18 @@ fn taps_change_no_bit() {
 /// A weight beyond the binding limit is several chunks of rows: the same bits, whatever the limit.
 #[test]
 fn chunks_of_weights_change_no_bit() {
-    use thalweg::files::{Checkpoint, Config};
+    use thalweg::files::{Checkpoint, Config, Source};
     use thalweg::kernels::matmul::Form;
     use thalweg::model::{Layout, Spec, upload};
     use thalweg::schedule::{Batch, Choices, Program, Purpose, record};
     let folder = fixtures("models/roberta_odd");
     let (spec, family) = Spec::read(&Config::open(&folder).unwrap()).unwrap();
-    let checkpoints = [Checkpoint::open(&folder).unwrap()];
+    let sources = [Source::Folder(Checkpoint::open(&folder).unwrap())];
     let points = Point::of_model(&spec);
     let mut traces = Vec::new();
     for limit in [1 << 27, 64 * 44 * 4, 1000] {
-        let layout = Layout::new(&spec, family, &checkpoints, &[], Dtype::Auto, limit).unwrap();
-        let weights = pollster::block_on(upload(&GPU, &layout, &checkpoints, &Default::default())).unwrap();
+        let layout = Layout::new(&spec, &family.names, &sources, &[], Dtype::Auto, limit).unwrap();
+        let weights = pollster::block_on(upload(&GPU, &layout, &sources, &Default::default())).unwrap();
         let chunks = layout.tensors.words.chunks.len();
         assert_eq!(
             chunks,

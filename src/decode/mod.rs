@@ -17,9 +17,7 @@ pub use sampling::Sampling;
 pub use session::{Session, SessionOptions};
 pub use text::TextStream;
 
-use crate::cache::find_model;
 use crate::error::{Error, Result};
-use crate::files::{SentenceConfig, eos_ids};
 use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
 use crate::model::{Files, LoadOptions, Model};
@@ -68,12 +66,12 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::load`], and [`Error::Cancelled`].
     pub async fn load_with(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
-        let files = Files::open(&SentenceConfig::open(&find_model(model.as_ref())?)?)?;
+        let files = Files::open(model.as_ref())?;
         if !files.spec.is_decoder() {
             let what = format!("generating text with {:?}, an encoder", files.spec.model_type);
-            return Err(Error::unsupported(files.config.path(), what));
+            return Err(Error::unsupported(&files.path, what));
         }
-        let eos = eos_ids(&files.dir, &files.config)?;
+        let eos = files.eos.clone();
         let layout = files.layout(gpu, options.dtype)?;
         let plan = MemoryPlan::new(gpu, &files.spec, &layout, &options);
         plan.check(gpu)?;

@@ -5,10 +5,8 @@ use std::path::Path;
 
 use super::CHUNK;
 use super::pool::row_bytes;
-use crate::cache::find_model;
 use crate::encode::BATCH_TOKENS;
 use crate::error::{Error, Result};
-use crate::files::SentenceConfig;
 use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
 use crate::model::{Files, Layout, LoadOptions, Spec};
@@ -39,12 +37,12 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// The plan of a model in a folder, of which nothing is loaded. Encoders have no cache.
+    /// The plan of a model, of which nothing is loaded. Encoders have no cache.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Unsupported`] or [`Error::Io`] naming the file and tensor.
     pub fn read(gpu: &Gpu, model: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
-        let files = Files::open(&SentenceConfig::open(&find_model(model.as_ref())?)?)?;
+        let files = Files::open(model.as_ref())?;
         let layout = files.layout(gpu, options.dtype)?;
         Ok(Self::new(gpu, &files.spec, &layout, options))
     }

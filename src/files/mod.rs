@@ -13,6 +13,7 @@ mod gguf_value;
 pub mod safetensors;
 mod safetensors_write;
 pub mod sentence_transformers;
+pub mod source;
 pub mod tokenizer;
 mod tokenizer_build;
 
@@ -23,6 +24,7 @@ pub use generation::eos_ids;
 pub use gguf::{GgmlType, Gguf, GgufTensor};
 pub use safetensors::{Dtype, TensorData, TensorInfo, TensorOut};
 pub use sentence_transformers::{Activation, DenseConfig, Pooling, SentenceConfig};
+pub use source::{Element, Source, Stored};
 pub use tokenizer::{Encoded, Tokenizer};
 
 use std::fs::File;

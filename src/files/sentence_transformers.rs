@@ -114,19 +114,7 @@ impl SentenceConfig {
     /// [`Error::Unsupported`] that names the module or setting which this engine does not do, [`Error::File`] for
     /// anything damaged or contradictory, [`Error::Io`] where a file cannot be read.
     pub fn open(dir: &Path) -> Result<Self> {
-        let mut config = SentenceConfig {
-            transformer_dir: dir.into(),
-            pooling: vec![Pooling::Mean],
-            word_embedding_dimension: None,
-            include_prompt: true,
-            dense: Vec::new(),
-            normalize: true,
-            max_seq_length: None,
-            do_lower_case: false,
-            prompts: BTreeMap::new(),
-            default_prompt_name: None,
-            truncate_dim: None,
-        };
+        let mut config = Self::plain(dir);
         let path = dir.join("modules.json");
         if !path.exists() {
             // as in sentence-transformers, the other files are read only beside a modules.json
@@ -143,6 +131,23 @@ impl SentenceConfig {
             return Err(Error::unsupported(&path, "a model without a Pooling module"));
         }
         Ok(config)
+    }
+
+    /// What a plain transformer gets.
+    pub(crate) fn plain(path: &Path) -> Self {
+        SentenceConfig {
+            transformer_dir: path.into(),
+            pooling: vec![Pooling::Mean],
+            word_embedding_dimension: None,
+            include_prompt: true,
+            dense: Vec::new(),
+            normalize: true,
+            max_seq_length: None,
+            do_lower_case: false,
+            prompts: BTreeMap::new(),
+            default_prompt_name: None,
+            truncate_dim: None,
+        }
     }
 
     /// `config_sentence_transformers.json`: the prompts.

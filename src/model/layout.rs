@@ -1,11 +1,11 @@
 //! Where a model's weights lie on the GPU, and which tensors they come from: plain data, made before any allocation.
 
-use super::names::Family;
+use super::names::Names;
 use super::place::Builder;
 use super::spec::{RelativeBuckets, Spec};
 use super::weights::Dtype;
 use crate::error::Result;
-use crate::files::{Checkpoint, DenseConfig};
+use crate::files::{DenseConfig, Source};
 use crate::kernels::WeightType;
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::matmul::Activation;
@@ -14,13 +14,11 @@ use crate::schedule::Slot;
 /// A matrix on the GPU: rows of [`padded`](crate::kernels::padded) columns, in as many buffers as the binding limit asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
-    /// How elements are stored.
-    pub weight_type: WeightType,
     /// Rows.
     pub rows: usize,
     /// Columns, without the padding.
     pub columns: usize,
-    /// Ranges of rows, in order.
+    /// Ranges of rows, in order, which need not be stored alike.
     pub chunks: Vec<Chunk>,
 }
 
@@ -29,6 +27,8 @@ pub struct Matrix {
 pub struct Chunk {
     /// The buffer.
     pub slot: Slot,
+    /// How its elements are stored.
+    pub weight_type: WeightType,
     /// First row.
     pub first_row: usize,
     /// Rows.
@@ -113,8 +113,8 @@ pub struct Tensors {
 pub struct Parameter {
     /// The first tensor's name.
     pub label: String,
-    /// Which checkpoint: 0 is the transformer's, then those of the dense layers.
-    pub checkpoint: usize,
+    /// Which source: 0 is the transformer's, then those of the dense layers.
+    pub source: usize,
     /// The tensors' rows that it holds, one below the other.
     pub parts: Vec<Part>,
     /// Elements in a row.
@@ -147,6 +147,8 @@ pub struct Part {
     pub first_row: usize,
     /// Rows.
     pub rows: usize,
+    /// From one row to the next.
+    pub step: usize,
 }
 
 impl Parameter {
@@ -176,19 +178,19 @@ pub struct Layout {
 impl Layout {
     /// Finds every tensor, checks its shape and type, and places it.
     ///
-    /// `checkpoints` are the transformer's and one for each of `dense`; `limit` is the largest binding in bytes.
+    /// `sources` are the transformer's and one for each of `dense`; `limit` is the largest binding in bytes.
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) naming the file and tensor that is missing, or whose shape contradicts the config.
     pub fn new(
         spec: &Spec,
-        family: &Family,
-        checkpoints: &[Checkpoint],
+        names: &Names,
+        sources: &[Source],
         dense: &[DenseConfig],
         dtype: Dtype,
         limit: u64,
     ) -> Result<Self> {
-        let (parameters, tensors) = Builder::build(spec, &family.names, checkpoints, dense, dtype, limit)?;
+        let (parameters, tensors) = Builder::build(spec, names, sources, dense, dtype, limit)?;
         Ok(Layout { parameters, tensors })
     }
 

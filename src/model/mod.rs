@@ -4,6 +4,7 @@ mod bert;
 mod distilbert;
 mod gemma2;
 mod gemma3;
+mod gguf;
 mod gpt2;
 mod gpt_neox;
 mod layout;
@@ -24,7 +25,7 @@ mod rope;
 mod spec;
 mod weights;
 
-pub use layout::{Block, Change, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Tensors};
+pub use layout::{Block, Change, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Part, Tensors};
 pub use names::{Family, Names, QkvRows};
 pub(crate) use open::Files;
 pub use open::{LoadOptions, Model};

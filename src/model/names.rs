@@ -16,6 +16,7 @@ pub struct Family {
 
 /// A family's table of tensor names. Stems get `.weight` and `.bias`; norms also take `.gamma` and `.beta`. What a family
 /// does not have is empty.
+#[derive(Clone, Copy, Debug)]
 pub struct Names {
     /// What may stand before every name but the heads'.
     pub prefixes: &'static [&'static str],
@@ -92,4 +93,7 @@ pub enum QkvRows {
     Stacked,
     /// For each head its q, its k and its v: GPT-NeoX.
     PerHead,
+    /// Stacked, and of each head of Q and of K a row of the first half, then the row of the second half that it turns
+    /// with, and so on: llama.cpp's Llama.
+    Interleaved,
 }

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::gguf;
 use super::layout::{Layout, Tensors};
+use super::names::Names;
 use super::spec::Spec;
 use super::weights::{self, Dtype};
 use crate::cache::find_model;
 use crate::error::{Error, Result};
-use crate::files::{Checkpoint, Config, DenseConfig, Encoded, SentenceConfig, Tokenizer};
+use crate::files::{Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids};
 use crate::gpu::Gpu;
 use crate::schedule::{Batch, Choices, Outcome, Program, Purpose, record};
 use crate::stream::{Kind, Point, Tensor, Trace};
@@ -40,7 +42,8 @@ impl LoadOptions {
 /// A transformer of any family on the GPU, to be looked into. Encoders and decoders are made on one.
 pub struct Model {
     pub(crate) gpu: Gpu,
-    pub(crate) dir: PathBuf,
+    /// The folder or the file.
+    pub(crate) path: PathBuf,
     pub(crate) spec: Spec,
     tokenizer: Option<Tokenizer>,
     /// Most tokens of a text that is cut: the folder's own length, else the tokenizer's, and never more than positions.
@@ -54,14 +57,13 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a Hugging Face or sentence-transformers folder, or a model by its name from the user's cache.
+    /// Loads a Hugging Face or sentence-transformers folder, a GGUF file, or a model by its name from the user's cache.
     ///
     /// # Errors
     /// [`Error::File`], [`Error::Unsupported`] or [`Error::Io`] naming the file and tensor; [`Error::OutOfMemory`],
     /// [`Error::Cancelled`].
     pub async fn load(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
-        let sentence = SentenceConfig::open(&find_model(model.as_ref())?)?;
-        let files = Files::open(&sentence)?;
+        let files = Files::open(model.as_ref())?;
         let layout = files.layout(gpu, options.dtype)?;
         Self::open(gpu, files, layout, &options).await
     }
@@ -74,11 +76,11 @@ impl Model {
     pub(crate) async fn open(gpu: &Gpu, files: Files, layout: Layout, options: &LoadOptions) -> Result<Self> {
         let weight_bytes = layout.bytes();
         let fingerprint = files.fingerprint(&layout)?;
-        let weights = weights::upload(gpu, &layout, &files.checkpoints, &options.task).await?.into();
-        let Files { dir, spec, tokenizer, max_text, .. } = files;
+        let weights = weights::upload(gpu, &layout, &files.sources, &options.task).await?.into();
+        let Files { path, spec, tokenizer, max_text, .. } = files;
         Ok(Model {
             gpu: gpu.clone(),
-            dir,
+            path,
             spec,
             tokenizer,
             max_text,
@@ -98,9 +100,9 @@ impl Model {
     /// Its tokenizer.
     ///
     /// # Errors
-    /// [`Error::File`] where the folder has none: such a model takes token ids only.
+    /// [`Error::File`] where there is none: such a model takes token ids only.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        let none = || Error::file(&self.dir, "has no tokenizer, so that only token ids can be given");
+        let none = || Error::file(&self.path, "has no tokenizer, so that only token ids can be given");
         self.tokenizer.as_ref().ok_or_else(none)
     }
 
@@ -190,7 +192,7 @@ impl Model {
             Some(id) => Err(Error::Input(format!(
                 "token id {id} is beyond the vocabulary of {} ids of {}",
                 self.spec.vocab_size,
-                self.dir.display()
+                self.path.display()
             ))),
         }
     }
@@ -198,36 +200,65 @@ impl Model {
 
 /// What a model is made of, opened and checked before anything is allocated.
 pub(crate) struct Files {
-    pub dir: PathBuf,
-    pub config: Config,
+    /// The folder or the file.
+    pub path: PathBuf,
     pub spec: Spec,
-    family: &'static super::Family,
-    /// None where the folder has none.
+    names: Names,
+    /// What makes vectors of an encoder's stream.
+    pub sentence: SentenceConfig,
+    /// None where there is none.
     pub tokenizer: Option<Tokenizer>,
+    /// Ids that end a text.
+    pub eos: Vec<u32>,
     /// Most tokens of a text that is cut.
     pub max_text: usize,
     /// The transformer's, then those of the dense layers.
-    pub checkpoints: Vec<Checkpoint>,
-    dense: Vec<DenseConfig>,
+    pub sources: Vec<Source>,
 }
 
 impl Files {
-    pub fn open(sentence: &SentenceConfig) -> Result<Self> {
-        let dir = &sentence.transformer_dir;
-        let config = Config::open(dir)?;
+    /// A model by its path, or by its name in the user's cache.
+    pub fn open(model: &Path) -> Result<Self> {
+        let path = find_model(model)?;
+        if path.is_dir() { Self::open_folder(&path) } else { Self::open_gguf(&path) }
+    }
+
+    fn open_folder(folder: &Path) -> Result<Self> {
+        let sentence = SentenceConfig::open(folder)?;
+        let path = sentence.transformer_dir.clone();
+        let config = Config::open(&path)?;
         let (spec, family) = Spec::read(&config)?;
-        let mut tokenizer = Tokenizer::is_in(dir).then(|| Tokenizer::open(dir)).transpose()?;
+        let mut tokenizer = Tokenizer::is_in(&path).then(|| Tokenizer::open(&path)).transpose()?;
         if let Some(tokenizer) = tokenizer.as_mut().filter(|_| sentence.do_lower_case) {
             tokenizer.lower_case()?;
         }
         let own = sentence.max_seq_length.or(tokenizer.as_ref().and_then(Tokenizer::model_max_length));
         let max_text = own.unwrap_or(usize::MAX).min(spec.max_tokens());
-        let mut checkpoints = vec![Checkpoint::open(dir)?];
+        let eos = if spec.is_decoder() { eos_ids(&path, &config)? } else { Vec::new() };
+        let mut sources = vec![Source::Folder(Checkpoint::open(&path)?)];
         for dense in &sentence.dense {
-            checkpoints.push(Checkpoint::open(&dense.dir)?);
+            sources.push(Source::Folder(Checkpoint::open(&dense.dir)?));
         }
-        let dense = sentence.dense.clone();
-        Ok(Files { dir: dir.clone(), config, spec, family, tokenizer, max_text, checkpoints, dense })
+        Ok(Files { path, spec, names: family.names, sentence, tokenizer, eos, max_text, sources })
+    }
+
+    fn open_gguf(path: &Path) -> Result<Self> {
+        let file = Gguf::open(path)?;
+        let (spec, names) = gguf::read(&file)?;
+        let sentence = gguf::sentence(&file)?;
+        let tokenizer = None;
+        let eos = Vec::new();
+        let max_text = spec.max_tokens();
+        Ok(Files {
+            path: path.into(),
+            spec,
+            names,
+            sentence,
+            tokenizer,
+            eos,
+            max_text,
+            sources: vec![Source::Gguf(file)],
+        })
     }
 
     /// A hash (FNV-1a) of the spec, and of each tensor's name and first bytes: other weights of the same shape differ.
@@ -242,11 +273,11 @@ impl Files {
         for parameter in &layout.parameters {
             mix(parameter.label.as_bytes());
             mix(parameter.weight_type.name().as_bytes());
-            let source = &self.checkpoints[parameter.checkpoint];
-            if let Some(info) = parameter.parts.first().and_then(|part| source.get(&part.tensor)) {
+            let source = &self.sources[parameter.source];
+            if let Some(stored) = parameter.parts.first().and_then(|part| source.get(&part.tensor)) {
                 let mut bytes = [0; 64];
-                let length = (info.bytes as usize).min(bytes.len());
-                source.read(info, 0, &mut bytes[..length])?;
+                let length = (stored.bytes as usize).min(bytes.len());
+                stored.read(0, &mut bytes[..length])?;
                 mix(&bytes);
             }
         }
@@ -257,6 +288,6 @@ impl Files {
     pub fn layout(&self, gpu: &Gpu, dtype: Dtype) -> Result<Layout> {
         let limits = &gpu.capabilities().limits;
         let limit = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
-        Layout::new(&self.spec, self.family, &self.checkpoints, &self.dense, dtype, limit)
+        Layout::new(&self.spec, &self.names, &self.sources, &self.sentence.dense, dtype, limit)
     }
 }

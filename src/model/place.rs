@@ -5,15 +5,15 @@ use super::names::{Names, QkvRows};
 use super::spec::{LmHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Spec};
 use super::weights::Dtype;
 use crate::error::{Error, Result};
-use crate::files::{Checkpoint, DenseConfig, Dtype as Stored, TensorInfo};
+use crate::files::{DenseConfig, Element, Source, Stored};
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::matmul::Activation;
 use crate::kernels::{WeightType, padded};
 use crate::schedule::Slot;
 
 pub(super) struct Builder<'a> {
-    checkpoints: &'a [Checkpoint],
-    checkpoint: usize,
+    sources: &'a [Source],
+    source: usize,
     prefix: &'static str,
     dtype: Dtype,
     limit: u64,
@@ -25,12 +25,12 @@ impl<'a> Builder<'a> {
     pub fn build(
         spec: &Spec,
         names: &Names,
-        checkpoints: &'a [Checkpoint],
+        sources: &'a [Source],
         dense: &[DenseConfig],
         dtype: Dtype,
         limit: u64,
     ) -> Result<(Vec<Parameter>, Tensors)> {
-        let mut builder = Builder { checkpoints, checkpoint: 0, prefix: "", dtype, limit, parameters: Vec::new() };
+        let mut builder = Builder { sources, source: 0, prefix: "", dtype, limit, parameters: Vec::new() };
         builder.prefix = builder.find_prefix(names)?;
         let d = spec.hidden_size;
         let (words, head) = builder.words_and_head(names, spec)?;
@@ -55,8 +55,8 @@ impl<'a> Builder<'a> {
         Ok((builder.parameters, tensors))
     }
 
-    fn source(&self) -> &Checkpoint {
-        &self.checkpoints[self.checkpoint]
+    fn source(&self) -> &'a Source {
+        &self.sources[self.source]
     }
 
     fn find_prefix(&self, names: &Names) -> Result<&'static str> {
@@ -67,35 +67,30 @@ impl<'a> Builder<'a> {
         match names.prefixes.iter().find(known) {
             Some(prefix) => Ok(prefix),
             None => Err(Error::file(
-                self.source().dir(),
+                self.source().path(),
                 format!("tensor {}.weight is missing (also with the prefixes {:?})", names.words, names.prefixes),
             )),
         }
     }
 
     /// The tensor of that name, with a shape that must be as given.
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<&TensorInfo> {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Stored<'a>> {
         let name = format!("{}{name}", self.prefix);
-        let Some(info) = self.source().get(&name) else {
-            return Err(Error::file(self.source().dir(), format!("tensor {name} is missing")));
-        };
-        if info.shape != shape {
-            return Err(self.source().error(info, format!("expected shape {shape:?}, found {:?}", info.shape)));
+        let Some(stored) = self.source().get(&name) else { return Err(self.source().missing(&name)) };
+        if stored.shape != shape {
+            return Err(stored.error(format!("expected shape {shape:?}, found {:?}", stored.shape)));
         }
-        if !matches!(info.dtype, Stored::F32 | Stored::F16 | Stored::Bf16) {
-            return Err(Error::unsupported(
-                self.source().path_of(info),
-                format!("tensor {name} of type {}; weights are F32, F16 or BF16", info.dtype.name()),
-            ));
+        if stored.element == Element::Other {
+            return Err(stored.not_weights());
         }
-        Ok(info)
+        Ok(stored)
     }
 
     /// Appends a buffer.
     fn push(&mut self, parts: Vec<Part>, columns: usize, stride: usize, weight_type: WeightType) -> Slot {
         self.parameters.push(Parameter {
             label: parts.first().map_or_else(String::new, |p| p.tensor.clone()),
-            checkpoint: self.checkpoint,
+            source: self.source,
             parts,
             columns,
             stride,
@@ -105,39 +100,45 @@ impl<'a> Builder<'a> {
         Slot::Weight(self.parameters.len() - 1)
     }
 
-    /// Rows of tensors as a matrix, in chunks within the binding limit.
+    /// Rows of tensors as a matrix: a chunk for each run of rows that are stored alike, within the binding limit.
     fn matrix(&mut self, parts: &[Part], columns: usize, change: Change) -> Matrix {
-        let stored = parts.iter().filter_map(|part| self.source().get(&part.tensor)).map(|info| info.dtype);
-        let weight_type = self.dtype.of(stored);
-        let row_bytes = weight_type.row_bytes(padded(columns)) as u64;
-        // a multiple of 64 rows, so that no tile of a product straddles two chunks needlessly
-        let most = match (self.limit / row_bytes) as usize {
-            few @ 0..64 => few.max(1),
-            many => many / 64 * 64,
-        };
-        let rows: usize = parts.iter().map(|part| part.rows).sum();
         let mut chunks = Vec::new();
-        for first_row in (0..rows).step_by(most) {
-            let count = most.min(rows - first_row);
-            let slot = self.push(slice_parts(parts, first_row, count), columns, padded(columns), weight_type);
-            if let Some(parameter) = self.parameters.last_mut() {
-                parameter.change = change;
+        let mut above = 0;
+        let (source, dtype) = (self.source(), self.dtype);
+        let stored = |part: &Part| source.get(&part.tensor).map_or(Element::Other, |stored| stored.element);
+        let weight_type = |part: &Part| dtype.of(stored(part));
+        for run in parts.chunk_by(|a, b| weight_type(a) == weight_type(b)) {
+            let weight_type = weight_type(&run[0]);
+            let row_bytes = weight_type.row_bytes(padded(columns)) as u64;
+            // a multiple of 64 rows, so that no tile of a product straddles two chunks needlessly
+            let most = match (self.limit / row_bytes) as usize {
+                few @ 0..64 => few.max(1),
+                many => many / 64 * 64,
+            };
+            let rows: usize = run.iter().map(|part| part.rows).sum();
+            for first in (0..rows).step_by(most) {
+                let count = most.min(rows - first);
+                let slot = self.push(slice_parts(run, first, count), columns, padded(columns), weight_type);
+                if let Some(parameter) = self.parameters.last_mut() {
+                    parameter.change = change;
+                }
+                chunks.push(Chunk { slot, weight_type, first_row: above + first, rows: count });
             }
-            chunks.push(Chunk { slot, first_row, rows: count });
+            above += rows;
         }
-        Matrix { weight_type, rows, columns, chunks }
+        Matrix { rows: above, columns, chunks }
     }
 
     /// A vector in f32.
     fn vector(&mut self, name: &str, length: usize) -> Result<Slot> {
-        let tensor = self.tensor(name, &[length])?.name.clone();
-        Ok(self.push(vec![Part { tensor, first_row: 0, rows: length }], 1, 1, WeightType::F32))
+        let tensor = self.tensor(name, &[length])?.name.into();
+        Ok(self.push(vec![Part { tensor, first_row: 0, rows: length, step: 1 }], 1, 1, WeightType::F32))
     }
 
     /// A small table `[rows, columns]` in f32, without padding.
     fn table(&mut self, stem: &str, rows: usize, columns: usize) -> Result<Slot> {
-        let tensor = self.tensor(&format!("{stem}.weight"), &[rows, columns])?.name.clone();
-        Ok(self.push(vec![Part { tensor, first_row: 0, rows }], columns, columns, WeightType::F32))
+        let tensor = self.tensor(&format!("{stem}.weight"), &[rows, columns])?.name.into();
+        Ok(self.push(vec![Part { tensor, first_row: 0, rows, step: 1 }], columns, columns, WeightType::F32))
     }
 
     /// The word table, and a language model's head: the same matrix where they are tied and no other head is stored.
@@ -146,8 +147,8 @@ impl<'a> Builder<'a> {
         let words = format!("{}{}.weight", self.prefix, names.words);
         let prefix = std::mem::take(&mut self.prefix);
         let whole = |builder: &mut Self, name: &str| -> Result<Matrix> {
-            let tensor = builder.tensor(name, &[rows, columns])?.name.clone();
-            Ok(builder.matrix(&[Part { tensor, first_row: 0, rows }], columns, Change::None))
+            let tensor = builder.tensor(name, &[rows, columns])?.name.into();
+            Ok(builder.matrix(&[Part { tensor, first_row: 0, rows, step: 1 }], columns, Change::None))
         };
         let stored = names.heads.iter().find(|name| self.source().get(name).is_some()).copied();
         let both = match (spec.head, stored) {
@@ -164,7 +165,7 @@ impl<'a> Builder<'a> {
             (Some(_), None) => {
                 let what =
                     format!("tensor {} is missing, and the config does not tie the head", names.heads.join(" or "));
-                return Err(Error::file(self.source().dir(), what));
+                return Err(Error::file(self.source().path(), what));
             }
         };
         self.prefix = prefix;
@@ -176,15 +177,15 @@ impl<'a> Builder<'a> {
         let Some(head) = head else { return Ok(true) };
         let source = self.source();
         let (Some(a), Some(b)) = (source.get(words), source.get(head)) else { return Ok(false) };
-        if (a.dtype, &a.shape, a.bytes) != (b.dtype, &b.shape, b.bytes) {
+        if (a.element, a.shape, a.bytes) != (b.element, b.shape, b.bytes) {
             return Ok(false);
         }
         const STEP: u64 = 1 << 20;
         let (mut left, mut right) = (vec![0; STEP as usize], vec![0; STEP as usize]);
         for offset in (0..a.bytes).step_by(STEP as usize) {
             let length = STEP.min(a.bytes - offset) as usize;
-            source.read(a, offset, &mut left[..length])?;
-            source.read(b, offset, &mut right[..length])?;
+            a.read(offset, &mut left[..length])?;
+            b.read(offset, &mut right[..length])?;
             if left[..length] != right[..length] {
                 return Ok(false);
             }
@@ -221,20 +222,38 @@ impl<'a> Builder<'a> {
     /// The rows of a stack's tensors, in the order in which they stand on the GPU; every tensor is checked.
     fn parts(&self, stack: &Stack, end: &str, shape: impl Fn(usize) -> Vec<usize>) -> Result<Vec<Part>> {
         let find = |stem: &str, rows: usize| -> Result<String> {
-            Ok(self.tensor(&format!("{stem}.{end}"), &shape(rows))?.name.clone())
+            Ok(self.tensor(&format!("{stem}.{end}"), &shape(rows))?.name.into())
         };
+        let head = stack.head_size;
         if let ([stem], QkvRows::PerHead) = (&stack.stems[..], stack.order) {
             let tensor = find(stem, stack.rows.iter().sum())?;
             let sections = stack.rows.len();
-            let head = stack.head_size;
-            let part =
-                |section, h| Part { tensor: tensor.clone(), first_row: (h * sections + section) * head, rows: head };
+            let part = |section, h| Part {
+                tensor: tensor.clone(),
+                first_row: (h * sections + section) * head,
+                rows: head,
+                step: 1,
+            };
             let heads = stack.rows[0] / head;
             return Ok((0..sections).flat_map(|s| (0..heads).map(move |h| (s, h))).map(|(s, h)| part(s, h)).collect());
         }
         let rows = if stack.stems.len() == 1 { vec![stack.rows.iter().sum()] } else { stack.rows.clone() };
-        let part = |(stem, rows): (&String, usize)| Ok(Part { tensor: find(stem, rows)?, first_row: 0, rows });
-        stack.stems.iter().zip(rows).map(part).collect()
+        let mut parts = Vec::new();
+        for (section, (stem, &rows)) in stack.stems.iter().zip(&rows).enumerate() {
+            let tensor = find(stem, rows)?;
+            if stack.order == QkvRows::Interleaved && section < 2 && head.is_multiple_of(2) {
+                let part = |h: usize, half| Part {
+                    tensor: tensor.clone(),
+                    first_row: h * head + half,
+                    rows: head / 2,
+                    step: 2,
+                };
+                parts.extend((0..rows / head).flat_map(|h| [part(h, 0), part(h, 1)]));
+            } else {
+                parts.push(Part { tensor, first_row: 0, rows, step: 1 });
+            }
+        }
+        Ok(parts)
     }
 
     fn norm_if(&mut self, there: bool, spec: &Spec, stem: &str) -> Result<Option<Norm>> {
@@ -296,9 +315,9 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn dense(&mut self, checkpoint: usize, config: &DenseConfig) -> Result<Dense> {
+    fn dense(&mut self, source: usize, config: &DenseConfig) -> Result<Dense> {
         use crate::files::Activation as Named;
-        self.checkpoint = checkpoint;
+        self.source = source;
         self.prefix = "";
         let stack = Stack {
             stems: vec!["linear".into()],
@@ -339,8 +358,8 @@ fn slice_parts(parts: &[Part], first: usize, count: usize) -> Vec<Part> {
         let from = first.max(begin);
         let to = (first + count).min(begin + part.rows);
         if from < to {
-            let first_row = part.first_row + from - begin;
-            slice.push(Part { tensor: part.tensor.clone(), first_row, rows: to - from });
+            let first_row = part.first_row + (from - begin) * part.step;
+            slice.push(Part { tensor: part.tensor.clone(), first_row, rows: to - from, step: part.step });
         }
         begin += part.rows;
     }
@@ -353,7 +372,7 @@ mod tests {
 
     #[test]
     fn parts_of_stacked_tensors() {
-        let all = ["q", "k", "v"].map(|name| Part { tensor: name.into(), first_row: 10, rows: 5 });
+        let all = ["q", "k", "v"].map(|name| Part { tensor: name.into(), first_row: 10, rows: 5, step: 1 });
         let parts = |first, count| {
             slice_parts(&all, first, count).into_iter().map(|p| (p.tensor, p.first_row, p.rows)).collect::<Vec<_>>()
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use thalweg::Dtype;
-use thalweg::files::Checkpoint;
+use thalweg::files::{Checkpoint, Source};
 use thalweg::model::{Change, Layout};
 
 use super::{fixture, folders, read, spellings};
@@ -14,6 +14,10 @@ fn both_spellings_are_one_model() {
         let [one, other] = spellings(&folder).map(|map| read(&map).unwrap_or_else(|e| panic!("{folder}: {e}")).0);
         assert_eq!(one, other, "{folder}");
     }
+}
+
+fn source(folder: &str) -> Source {
+    Source::Folder(Checkpoint::open(&fixture(folder)).unwrap())
 }
 
 /// Tensors of checkpoints that are no weights of the model: buffers, a head that is the word table again, and what
@@ -28,17 +32,17 @@ fn stale(folder: &str, name: &str) -> bool {
 #[test]
 fn layouts_take_every_weight_once() {
     for folder in folders() {
-        let checkpoints = [Checkpoint::open(&fixture(&folder)).unwrap()];
+        let sources = [source(&folder)];
         for map in spellings(&folder) {
             let (spec, family) = read(&map).unwrap();
             // the small limit splits matrices into chunks
             for limit in [1 << 27, 4096] {
-                let layout = Layout::new(&spec, family, &checkpoints, &[], Dtype::Auto, limit)
+                let layout = Layout::new(&spec, &family.names, &sources, &[], Dtype::Auto, limit)
                     .unwrap_or_else(|error| panic!("{folder}: {error}"));
                 let mut taken: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
                 for parameter in &layout.parameters {
                     for part in &parameter.parts {
-                        let shape = &checkpoints[0].get(&part.tensor).unwrap().shape;
+                        let shape = &sources[0].get(&part.tensor).unwrap().shape;
                         let rows = shape[usize::from(parameter.change == Change::Transpose)];
                         let rows = taken.entry(&part.tensor).or_insert_with(|| vec![false; rows]);
                         for taken in &mut rows[part.first_row..part.first_row + part.rows] {
@@ -47,7 +51,7 @@ fn layouts_take_every_weight_once() {
                         }
                     }
                 }
-                for name in checkpoints[0].names() {
+                for name in Checkpoint::open(&fixture(&folder)).unwrap().names() {
                     let whole = taken.get(name).is_some_and(|rows| rows.iter().all(|taken| *taken));
                     assert_eq!(whole, !stale(&folder, name), "{folder}: {name}");
                 }
@@ -60,9 +64,9 @@ fn layouts_take_every_weight_once() {
 /// The rows of GPT-NeoX's fused tensor and of its bias, gathered by heads: all of q, then all of k, then all of v.
 #[test]
 fn heads_are_gathered() {
-    let checkpoints = [Checkpoint::open(&fixture("neox_serial")).unwrap()];
+    let sources = [source("neox_serial")];
     let (spec, family) = read(&spellings("neox_serial")[0]).unwrap();
-    let layout = Layout::new(&spec, family, &checkpoints, &[], Dtype::Auto, 1 << 27).unwrap();
+    let layout = Layout::new(&spec, &family.names, &sources, &[], Dtype::Auto, 1 << 27).unwrap();
     for end in ["weight", "bias"] {
         let name = format!("gpt_neox.layers.1.attention.query_key_value.{end}");
         let parameter = layout.parameters.iter().find(|p| p.label == name).unwrap();
@@ -87,11 +91,11 @@ fn shapes_are_checked() {
         ("olmo2_odd", "num_hidden_layers", 4, "model.layers.3.self_attn.q_proj.weight"),
         ("modernbert_odd", "intermediate_size", 74, "model.layers.0.mlp.Wi.weight"),
     ] {
-        let checkpoints = [Checkpoint::open(&fixture(folder)).unwrap()];
+        let sources = [source(folder)];
         let mut map = spellings(folder)[0].clone();
         map.insert(key.into(), value.into());
         let (spec, family) = read(&map).unwrap();
-        let error = Layout::new(&spec, family, &checkpoints, &[], Dtype::Auto, 1 << 27).unwrap_err();
+        let error = Layout::new(&spec, &family.names, &sources, &[], Dtype::Auto, 1 << 27).unwrap_err();
         assert_eq!(error.exit_code(), 4);
         assert!(error.to_string().contains(tensor), "{folder}, {key}: {error}");
     }
@@ -102,11 +106,11 @@ fn shapes_are_checked() {
         ("modernbert_odd", "norm_bias", "model.embeddings.norm.bias"),
         ("modernbert_odd", "mlp_bias", "model.layers.0.mlp.Wi.bias"),
     ] {
-        let checkpoints = [Checkpoint::open(&fixture(folder)).unwrap()];
+        let sources = [source(folder)];
         let mut map = spellings(folder)[0].clone();
         map.insert(key.into(), true.into());
         let (spec, family) = read(&map).unwrap();
-        let error = Layout::new(&spec, family, &checkpoints, &[], Dtype::Auto, 1 << 27).unwrap_err();
+        let error = Layout::new(&spec, &family.names, &sources, &[], Dtype::Auto, 1 << 27).unwrap_err();
         assert!(error.to_string().contains(tensor), "{folder}, {key}: {error}");
     }
 }
@@ -117,7 +121,7 @@ fn a_missing_head_is_named() {
     let mut map = spellings("llama_gqa")[0].clone();
     map.insert("tie_word_embeddings".into(), false.into());
     let (spec, family) = read(&map).unwrap();
-    let checkpoints = [Checkpoint::open(&fixture("llama_gqa")).unwrap()];
-    let error = Layout::new(&spec, family, &checkpoints, &[], Dtype::Auto, 1 << 27).unwrap_err();
+    let sources = [source("llama_gqa")];
+    let error = Layout::new(&spec, &family.names, &sources, &[], Dtype::Auto, 1 << 27).unwrap_err();
     assert!(error.to_string().contains("lm_head.weight"), "{error}");
 }

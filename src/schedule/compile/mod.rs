@@ -155,7 +155,7 @@ impl Recorder<'_> {
         for chunk in &tensors.words.chunks {
             self.push(
                 Embed {
-                    weight: tensors.words.weight_type,
+                    weight: chunk.weight_type,
                     words: chunk.slot,
                     first_row: chunk.first_row,
                     rows: chunk.rows,

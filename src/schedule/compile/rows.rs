@@ -61,7 +61,7 @@ impl Recorder<'_> {
         for (i, chunk) in weight.chunks.iter().enumerate() {
             let product = MatMul {
                 form: self.choices.matmul,
-                weight_type: weight.weight_type,
+                weight_type: chunk.weight_type,
                 input,
                 rows,
                 weight: chunk.slot,
