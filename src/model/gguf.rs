@@ -92,7 +92,7 @@ pub fn read(gguf: &Gguf) -> Result<(Spec, Names)> {
     let mut map = (architecture.config)(&reader)?;
     map.insert("model_type".into(), architecture.model_type.into());
     let (spec, _) = Spec::read(&Config::from_map(gguf.path(), map))?;
-    let fused = gguf.get("blk.0.attn_qkv.weight").is_some() && architecture.names.qkv_rows == QkvRows::Stacked;
+    let fused = gguf.get("blk.0.attn_qkv.weight").is_some();
     let qkv = if fused { FUSED_QKV } else { architecture.names.qkv };
     Ok((reader.as_stored(spec)?, Names { qkv, ..architecture.names }))
 }
@@ -353,16 +353,14 @@ fn phi3(r: &Reader<'_>) -> Result<Map<String, Value>> {
 
 fn gpt2(r: &Reader<'_>) -> Result<Map<String, Value>> {
     let mut map = sizes(r)?;
-    for (llama, own) in [
-        ("hidden_size", "n_embd"),
-        ("num_hidden_layers", "n_layer"),
-        ("num_attention_heads", "n_head"),
-        ("intermediate_size", "n_inner"),
-    ] {
+    for (llama, own) in [("hidden_size", "n_embd"), ("num_hidden_layers", "n_layer"), ("num_attention_heads", "n_head")]
+    {
         if let Some(value) = map.remove(llama) {
             map.insert(own.into(), value);
         }
     }
+    // the converter writes four times the width, whatever the model has
+    map.insert("n_inner".into(), r.rows("blk.0.ffn_up.weight")?.into());
     map.insert("n_positions".into(), r.rows("position_embd.weight")?.into());
     map.insert("layer_norm_epsilon".into(), json!(r.metadata.f32(&r.key("attention.layer_norm_epsilon"))?));
     Ok(map)

@@ -237,21 +237,20 @@ impl<'a> Builder<'a> {
             let heads = stack.rows[0] / head;
             return Ok((0..sections).flat_map(|s| (0..heads).map(move |h| (s, h))).map(|(s, h)| part(s, h)).collect());
         }
-        let rows = if stack.stems.len() == 1 { vec![stack.rows.iter().sum()] } else { stack.rows.clone() };
-        let mut parts = Vec::new();
-        for (section, (stem, &rows)) in stack.stems.iter().zip(&rows).enumerate() {
-            let tensor = find(stem, rows)?;
-            if stack.order == QkvRows::Interleaved && section < 2 && head.is_multiple_of(2) {
-                let part = |h: usize, half| Part {
-                    tensor: tensor.clone(),
-                    first_row: h * head + half,
-                    rows: head / 2,
-                    step: 2,
-                };
-                parts.extend((0..rows / head).flat_map(|h| [part(h, 0), part(h, 1)]));
+        let fused = stack.stems.len() == 1;
+        let whole = stack.rows.iter().sum();
+        let (mut parts, mut above) = (Vec::new(), 0);
+        for (section, &rows) in stack.rows.iter().enumerate() {
+            let tensor = if fused { find(&stack.stems[0], whole)? } else { find(&stack.stems[section], rows)? };
+            let first = if fused { above } else { 0 };
+            let part = |first_row, rows, step| Part { tensor: tensor.clone(), first_row, rows, step };
+            if stack.order == QkvRows::Interleaved && section < 2 {
+                let half = |h: usize, half| part(first + h * head + half, head / 2, 2);
+                parts.extend((0..rows / head).flat_map(|h| [half(h, 0), half(h, 1)]));
             } else {
-                parts.push(Part { tensor, first_row: 0, rows, step: 1 });
+                parts.push(part(first, rows, 1));
             }
+            above += rows;
         }
         Ok(parts)
     }
