@@ -155,8 +155,15 @@ pub struct Header {
 #[derive(Debug)]
 pub struct Gguf {
     path: PathBuf,
-    file: File,
+    data: Data,
     header: Header,
+}
+
+/// Where a file's bytes are.
+#[derive(Debug)]
+enum Data {
+    File(File),
+    Memory(&'static [u8]),
 }
 
 impl Gguf {
@@ -168,7 +175,16 @@ impl Gguf {
     pub fn open(path: &Path) -> Result<Self> {
         let (file, size) = super::open_regular(path)?;
         let header = read_header(path, BufReader::new(&file), size)?;
-        Ok(Gguf { path: path.into(), file, header })
+        Ok(Gguf { path: path.into(), data: Data::File(file), header })
+    }
+
+    /// Reads the header of a file that is part of the program; `path` is what errors name.
+    ///
+    /// # Errors
+    /// As for [`Gguf::open`].
+    pub fn from_static(path: &Path, bytes: &'static [u8]) -> Result<Self> {
+        let header = read_header(path, bytes, bytes.len() as u64)?;
+        Ok(Gguf { path: path.into(), data: Data::Memory(bytes), header })
     }
 
     /// The file that was opened.
@@ -218,11 +234,20 @@ impl Gguf {
                 format_args!("{} bytes from {byte_offset} on are not within its {}", out.len(), info.bytes),
             ));
         };
-        checkpoint::read_at(&self.file, start, out).map_err(|e| match e.kind() {
+        let read = match &self.data {
+            Data::File(file) => checkpoint::read_at(file, start, out),
+            Data::Memory(bytes) => read_memory(bytes, start, out),
+        };
+        read.map_err(|e| match e.kind() {
             std::io::ErrorKind::UnexpectedEof => self.error(info, "the file ends before the tensor does"),
             _ => self.error(info, format_args!("cannot be read: {e}")),
         })
     }
+}
+
+fn read_memory(bytes: &[u8], start: u64, out: &mut [u8]) -> std::io::Result<()> {
+    let rest = usize::try_from(start).ok().and_then(|start| bytes.get(start..));
+    rest.ok_or(std::io::ErrorKind::UnexpectedEof)?.read_exact(out)
 }
 
 /// Reads and checks the header of a GGUF file of `size` bytes from anything that yields them from the first on; `path`
