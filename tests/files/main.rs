@@ -5,6 +5,7 @@ mod config;
 mod decoders;
 mod gguf;
 mod gguf_damage;
+mod gguf_tokenizer;
 mod safetensors_format;
 mod sentence_transformers;
 mod tokenizer;
