@@ -39,6 +39,7 @@ impl Tokenizer {
     /// - SentencePiece's BPE has a space put in front of every stretch of text between special tokens (Llama 2's form,
     ///   not the `legacy: false` one), merges of one score are ordered as transformers orders them today, and
     ///   user-defined pieces have the score 0 that SentencePiece gives them.
+    /// - Unigram cuts texts at any white space first.
     /// - WordPiece lower-cases and strips accents unless `tokenizer.ggml.normalizer.lowercase` says otherwise or a
     ///   token has an upper-case letter.
     /// - T5's `<extra_id_0>` and following, and GLM's `[gMASK]<sop>` in front of a text, are not in the file.

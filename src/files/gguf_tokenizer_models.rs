@@ -154,9 +154,16 @@ pub(super) fn unigram(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
     let model = guard(gguf.path(), "building the tokenizer", || {
         Unigram::from(pieces, unknown.map(|id| id as usize), byte_fallback)
     })?;
-    let prepend = if meta.bool_or(ADD_SPACE_PREFIX, true)? { "always" } else { "never" };
+    let prefix = meta.bool_or(ADD_SPACE_PREFIX, true)?;
+    let prepend = if prefix { "always" } else { "never" };
     let metaspace = json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": prepend, "split": true});
     let mut decoders = vec![metaspace.clone()];
+    let mut steps = vec![metaspace];
+    // as in the files of T5 and XLM-R; newer ones make one space of several before, which is the same but for texts with
+    // SPACE in them and white space that the map does not know
+    if prefix {
+        steps.insert(0, json!({"type": "WhitespaceSplit"}));
+    }
     if byte_fallback {
         decoders.splice(0..0, [json!({"type": "ByteFallback"})]);
     }
@@ -164,7 +171,7 @@ pub(super) fn unigram(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
     Ok(Parts {
         model: model.into(),
         normalizer: charsmap(gguf)?,
-        pre_tokenizer: metaspace,
+        pre_tokenizer: json!({"type": "Sequence", "pretokenizers": steps}),
         decoder: json!({"type": "Sequence", "decoders": decoders}),
         first,
         last,
@@ -172,19 +179,13 @@ pub(super) fn unigram(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
     })
 }
 
-/// The normaliser of a Unigram tokenizer: SentencePiece's own map of characters, if any, and what transformers puts
-/// behind it, which leaves one space where there are several.
+/// SentencePiece's own map of characters, where there is one.
 fn charsmap(gguf: &Gguf) -> Result<Value> {
     let meta = gguf.metadata();
-    let mut steps = Vec::new();
-    if let Some(bytes) = charsmap_bytes(meta)? {
-        let map = Precompiled::from(&bytes).map_err(|e| meta.error(CHARSMAP, format!("is damaged: {e}")))?;
-        let value = serde_json::to_value(map);
-        steps.push(value.map_err(|e| meta.error(CHARSMAP, format!("is damaged: {e}")))?);
-    }
-    steps.push(json!({"type": "Strip", "strip_left": false, "strip_right": true}));
-    steps.push(json!({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": SPACE}));
-    Ok(json!({"type": "Sequence", "normalizers": steps}))
+    let Some(bytes) = charsmap_bytes(meta)? else { return Ok(Value::Null) };
+    let damaged = |e: &dyn std::fmt::Display| meta.error(CHARSMAP, format!("is damaged: {e}"));
+    let map = Precompiled::from(&bytes).map_err(|e| damaged(&e))?;
+    serde_json::to_value(map).map_err(|e| damaged(&e))
 }
 
 fn charsmap_bytes(meta: &Metadata) -> Result<Option<Vec<u8>>> {
