@@ -47,8 +47,8 @@ impl Tokenizer {
     ///   no text.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for another `tokenizer.ggml.model` or `tokenizer.ggml.pre`, [`Error::File`] that names the
-    /// key for whatever is damaged.
+    /// [`Error::Unsupported`] for another `tokenizer.ggml.model` or `tokenizer.ggml.pre`, [`Error::File`] that names
+    /// the key for whatever is damaged.
     pub fn from_gguf(gguf: &Gguf) -> Result<Option<Tokenizer>> {
         let meta = gguf.metadata();
         let build = match meta.opt_str(MODEL)? {
@@ -63,7 +63,7 @@ impl Tokenizer {
         let vocabulary = Vocabulary::read(gguf)?;
         let parts = build(gguf, &vocabulary)?;
         let post = template(&vocabulary, parts.first, parts.last)?;
-        let added = added_tokens(meta, &vocabulary, parts.mask)?;
+        let added = added_tokens(meta, &vocabulary, parts.mask);
         let inner = guard(gguf.path(), "building the tokenizer", || assemble(parts, added))?;
         Tokenizer::from_inner(gguf.path().into(), inner, post, false, None).map(Some)
     }
@@ -87,8 +87,9 @@ fn assemble(parts: Parts, added: Vec<AddedToken>) -> Result<tokenizers::Tokenize
 }
 
 /// The tokens that are found in a text before it is cut, in the order of their ids.
-fn added_tokens(meta: &Metadata, vocabulary: &Vocabulary, mask: Option<&str>) -> Result<Vec<AddedToken>> {
-    let name = meta.opt_str("general.name")?.unwrap_or_default().to_lowercase();
+fn added_tokens(meta: &Metadata, vocabulary: &Vocabulary, mask: Option<&str>) -> Vec<AddedToken> {
+    // free text, so that nothing in it is damage
+    let name = meta.opt_str("general.name").ok().flatten().unwrap_or_default().to_lowercase();
     // its tokenizer says so of these, and the file has no place for it
     let phi3 = name.contains("phi-3") || name.contains("phi3");
     let added = |(_, text, kind): (u32, &str, Kind)| {
@@ -100,7 +101,7 @@ fn added_tokens(meta: &Metadata, vocabulary: &Vocabulary, mask: Option<&str>) ->
         let token = AddedToken::from(text, special).normalized(false).rstrip(rstrip);
         Some(token.lstrip(special && mask == Some(text)))
     };
-    Ok(vocabulary.iter().filter_map(added).collect())
+    vocabulary.iter().filter_map(added).collect()
 }
 
 /// What puts `first` and `last` around a text.

@@ -6,10 +6,10 @@ use super::quote;
 use crate::Result;
 
 /// The most merges of a tokenizer; those of today have a quarter of it.
-pub const MAX_MERGES: usize = 1 << 21;
+pub(super) const MAX_MERGES: usize = 1 << 21;
 /// The longest token that is put together from others, in bytes; no text becomes a longer one.
 const LONGEST: usize = 512;
-/// The most bytes that are hashed to find all ways to cut tokens in two: a hundred times what those of today take.
+/// The most bytes that are hashed to find all ways to cut tokens in two: several times what those of today take.
 const MAX_WORK: usize = 1 << 30;
 
 /// The merges of the list at `key`, each two tokens with a space between.
@@ -53,16 +53,13 @@ struct Way {
 /// longest left half first, then the longest right half, then the lowest ids.
 pub(super) fn from_scores(vocabulary: &Vocabulary) -> Result<Vec<(String, String)>> {
     let scores = scores(vocabulary)?;
+    let put_together = |kind: Kind| matches!(kind, Kind::Normal | Kind::UserDefined);
+    let tokens = || vocabulary.iter().filter(|(_, text, kind)| put_together(*kind) && text.len() <= LONGEST);
+    if tokens().map(|(_, text, _)| text.len() * text.len()).sum::<usize>() > MAX_WORK {
+        return Err(vocabulary.meta().error(TOKENS, "the tokens are too long to be put together from others"));
+    }
     let mut ways = Vec::new();
-    let mut work = 0usize;
-    for (id, text, kind) in vocabulary.iter().filter(|(_, text, _)| text.len() <= LONGEST) {
-        if !matches!(kind, Kind::Normal | Kind::UserDefined) {
-            continue;
-        }
-        work += text.len() * text.len();
-        if work > MAX_WORK {
-            return Err(vocabulary.meta().error(TOKENS, "the tokens are too long to be put together from others"));
-        }
+    for (id, text, _) in tokens() {
         let begin = ways.len();
         cuts(vocabulary, text, scores[id as usize], &mut ways);
         ways[begin..].sort_by_key(|way| (way.left, way.right));

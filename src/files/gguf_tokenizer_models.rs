@@ -7,7 +7,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::Precompiled;
 
 use super::gguf::{Array, Gguf, Metadata};
-use super::gguf_tokenizer::{PRE, Parts};
+use super::gguf_tokenizer::{MODEL, PRE, Parts};
 use super::gguf_tokenizer_merges::{from_scores, merges};
 use super::gguf_tokenizer_pre::{Pre, pre_tokenizer};
 use super::gguf_tokenizer_vocab::{BOS, CLS, EOS, Kind, MAX_TEXT_BYTES, SEP, SPACE, TOKENS, UNK, Vocabulary, missing};
@@ -79,7 +79,7 @@ pub(super) fn byte_level_bpe(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Par
 pub(super) fn piece_bpe(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
     let meta = gguf.metadata();
     let gemma = meta.opt_str("general.architecture")?.is_some_and(|name| name.starts_with("gemma"));
-    let gemma4 = !meta.opt_str(super::gguf_tokenizer::MODEL)?.is_some_and(|model| model == "llama");
+    let gemma4 = meta.opt_str(MODEL)? != Some("llama");
     let renamed = with_tab(gguf, vocabulary, gemma)?;
     let vocabulary = renamed.as_ref().unwrap_or(vocabulary);
     let merges = match meta.opt_strings(MERGES)? {
@@ -159,8 +159,8 @@ pub(super) fn unigram(gguf: &Gguf, vocabulary: &Vocabulary) -> Result<Parts> {
     let metaspace = json!({"type": "Metaspace", "replacement": SPACE, "prepend_scheme": prepend, "split": true});
     let mut decoders = vec![metaspace.clone()];
     let mut steps = vec![metaspace];
-    // as in the files of T5 and XLM-R; newer ones make one space of several before, which is the same but for texts with
-    // SPACE in them and white space that the map does not know
+    // as in the files of T5 and XLM-R; newer ones make one space of several before, which is the same but for texts
+    // with SPACE in them and white space that the map does not know
     if prefix {
         steps.insert(0, json!({"type": "WhitespaceSplit"}));
     }

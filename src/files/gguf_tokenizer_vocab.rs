@@ -20,9 +20,9 @@ const PAD: &str = "tokenizer.ggml.padding_token_id";
 const MASK: &str = "tokenizer.ggml.mask_token_id";
 
 /// The most tokens of a vocabulary; the largest of today has an eighth of it.
-pub const MAX_TOKENS: usize = 1 << 21;
+pub(super) const MAX_TOKENS: usize = 1 << 21;
 /// The most bytes that the tokens' texts have together; those of today have a quarter of it.
-pub const MAX_TEXT_BYTES: usize = 1 << 24;
+pub(super) const MAX_TEXT_BYTES: usize = 1 << 24;
 
 /// The character that stands for a space in SentencePiece's tokens.
 pub(super) const SPACE: char = '\u{2581}';

