@@ -1,4 +1,5 @@
-//! The tokenizer of a Hugging Face folder: the `tokenizers` crate, with its file distrusted and its settings tamed.
+//! A tokenizer, such as that of a Hugging Face folder: the `tokenizers` crate, with its file distrusted and its settings
+//! tamed.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -110,6 +111,17 @@ impl Tokenizer {
         })?;
         let post = inner.get_post_processor().cloned();
         inner.with_post_processor(None::<PostProcessorWrapper>);
+        Tokenizer::from_inner(path, inner, post, cut_left, model_max_length)
+    }
+
+    /// A tokenizer of which `inner` neither pads nor truncates nor has a post-processor: that is `post`.
+    pub(super) fn from_inner(
+        path: PathBuf,
+        inner: tokenizers::Tokenizer,
+        post: Option<PostProcessorWrapper>,
+        cut_left: bool,
+        model_max_length: Option<usize>,
+    ) -> Result<Self> {
         let byte_fallback = inner.get_decoder().is_some_and(has_byte_fallback);
         let mut tokenizer = Tokenizer {
             path,
@@ -273,13 +285,13 @@ fn check_padding(path: &Path, inner: &tokenizers::Tokenizer) -> Result<()> {
     Ok(())
 }
 
-type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Runs a part of the `tokenizers` crate. It checks its files only in part: some contradictions (an unknown token that
 /// is not in the vocabulary, a regex that gives up, an id that overflows) make it panic when it is built or used, which
 /// must not take the program down. Its values are either dropped after that or only read, so that none is seen broken.
 /// The panic's message still goes through the host's panic hook, which is not ours to replace.
-fn guard<T>(path: &Path, doing: &str, work: impl FnOnce() -> Result<T, BoxedError>) -> Result<T> {
+pub(super) fn guard<T>(path: &Path, doing: &str, work: impl FnOnce() -> Result<T, BoxedError>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(Error::file(path, format!("{doing} failed: {e}"))),

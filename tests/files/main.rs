@@ -6,6 +6,7 @@ mod decoders;
 mod dequantise;
 mod gguf;
 mod gguf_damage;
+mod gguf_tokenizer;
 mod safetensors_format;
 mod sentence_transformers;
 mod tokenizer;
