@@ -93,7 +93,10 @@ impl Encoder {
         }
         check_sentence(&files.path, &files.spec, &sentence)?;
         if files.tokenizer.is_none() {
-            Tokenizer::open(&files.path)?; // says what is missing
+            if files.path.is_dir() {
+                Tokenizer::open(&files.path)?; // says what is missing
+            }
+            return Err(Error::file(&files.path, "has no tokenizer"));
         }
         let layout = files.layout(gpu, options.dtype)?;
         let model = Model::open(gpu, files, layout, &options).await?;

@@ -10,7 +10,7 @@ use super::spec::Spec;
 use super::weights::{self, Dtype};
 use crate::cache::find_model;
 use crate::error::{Error, Result};
-use crate::files::{Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids};
+use crate::files::{Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids, gguf_eos_ids};
 use crate::gpu::Gpu;
 use crate::schedule::{Batch, Choices, Outcome, Program, Purpose, record};
 use crate::stream::{Kind, Point, Tensor, Trace};
@@ -246,19 +246,11 @@ impl Files {
         let file = Gguf::open(path)?;
         let (spec, names) = gguf::read(&file)?;
         let sentence = gguf::sentence(&file)?;
-        let tokenizer = None;
-        let eos = Vec::new();
+        let tokenizer = Tokenizer::from_gguf(&file)?;
+        let eos = if spec.is_decoder() { gguf_eos_ids(&file)? } else { Vec::new() };
         let max_text = spec.max_tokens();
-        Ok(Files {
-            path: path.into(),
-            spec,
-            names,
-            sentence,
-            tokenizer,
-            eos,
-            max_text,
-            sources: vec![Source::Gguf(file)],
-        })
+        let sources = vec![Source::Gguf(file)];
+        Ok(Files { path: path.into(), spec, names, sentence, tokenizer, eos, max_text, sources })
     }
 
     /// A hash (FNV-1a) of the spec, and of each tensor's name and first bytes: other weights of the same shape differ.
