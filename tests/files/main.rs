@@ -6,6 +6,8 @@ mod decoders;
 mod dequantise;
 mod gguf;
 mod gguf_damage;
+mod gguf_write;
+mod quantise;
 mod safetensors_format;
 mod sentence_transformers;
 mod tokenizer;
