@@ -28,6 +28,7 @@ pub use quantise::{QuantiseError, can_quantise, quantise};
 pub use safetensors::{Dtype, TensorData, TensorInfo, TensorOut};
 pub use sentence_transformers::{Activation, DenseConfig, Pooling, SentenceConfig};
 pub use tokenizer::{Encoded, Tokenizer};
+pub(crate) use tokenizer_build::TokenizerFiles;
 
 use std::fs::File;
 use std::io::Read;

@@ -40,6 +40,19 @@ pub enum QuantiseError {
     },
 }
 
+impl QuantiseError {
+    /// The same error about an element that has `elements` more before it.
+    pub(crate) fn after(self, elements: usize) -> Self {
+        match self {
+            QuantiseError::NotFinite { index, value } => QuantiseError::NotFinite { index: index + elements, value },
+            QuantiseError::TooLarge { ggml_type, index, value } => {
+                QuantiseError::TooLarge { ggml_type, index: index + elements, value }
+            }
+            other => other,
+        }
+    }
+}
+
 /// Whether [`quantise`] writes the type: F32, F16, Q8_0 and Q4_0.
 pub fn can_quantise(ggml_type: GgmlType) -> bool {
     matches!(ggml_type, GgmlType::F32 | GgmlType::F16 | GgmlType::Q8_0 | GgmlType::Q4_0)

@@ -22,6 +22,7 @@ mod qwen3;
 mod relative;
 mod rope;
 mod spec;
+pub mod to_gguf;
 mod weights;
 
 pub use layout::{Block, Change, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Tensors};
