@@ -376,6 +376,41 @@ fn what_a_file_cannot_say_is_refused() {
 }
 
 #[test]
+fn merges_become_scores_in_sentence_pieces_form() {
+    let (dir, _) = wide(0.0);
+    let path = dir.path().join("tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    json["pre_tokenizer"] = serde_json::Value::Null;
+    json["decoder"] = serde_json::Value::Null;
+    json["normalizer"] = serde_json::json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
+    let bytes = (0..256).map(|b| format!("<0x{b:02X}>"));
+    let pieces = ["▁", "a", "b", "c", "ab", "abc", "bc"].map(String::from);
+    let tokens = ["<unk>", "<s>", "</s>"].map(String::from).into_iter().chain(bytes).chain(pieces);
+    let vocab = tokens.enumerate().map(|(id, token)| (token, serde_json::Value::from(id)));
+    json["model"]["vocab"] = serde_json::Value::Object(vocab.collect());
+    json["model"]["byte_fallback"] = true.into();
+    json["model"]["unk_token"] = "<unk>".into();
+    json["model"]["merges"] = serde_json::json!([["b", "c"], ["a", "b"], ["a", "bc"], ["ab", "c"]]);
+    std::fs::write(&path, json.to_string()).unwrap();
+    let (_out, gguf) = written(dir.path(), GgmlType::Q8_0);
+    let metadata = gguf.metadata();
+    assert_eq!(metadata.str("tokenizer.ggml.model").unwrap(), "llama");
+    assert!(!metadata.bool_or("tokenizer.ggml.add_space_prefix", true).unwrap());
+    let scores = metadata.opt_f32s("tokenizer.ggml.scores").unwrap().unwrap();
+    assert_eq!(scores[259..267], [-5.0, -5.0, -5.0, -5.0, -1.0, -2.0, 0.0, -5.0]);
+    let types = metadata.opt_i32s("tokenizer.ggml.token_type").unwrap().unwrap();
+    assert_eq!((types[1], types[3], types[258], types[259], types[266]), (3, 6, 6, 1, 5));
+
+    json["model"]["merges"] = serde_json::json!([["b", "c"], ["a", "b"], ["a", "bc"]]);
+    std::fs::write(&path, json.to_string()).unwrap();
+    refused(try_write(dir.path()), &["does not join \"ab\" and \"c\""]);
+    json["model"]["vocab"].as_object_mut().unwrap().remove("<0x41>");
+    json["model"]["merges"] = serde_json::json!([]);
+    std::fs::write(&path, json.to_string()).unwrap();
+    refused(try_write(dir.path()), &["a token for each byte"]);
+}
+
+#[test]
 fn numbers_that_a_type_cannot_hold_are_named() {
     for (poison, word) in [(f32::NAN, "NaN at index 100"), (1e30, "is too large for Q8_0"), (1e30, "at index 100")] {
         let (dir, _) = wide(poison);

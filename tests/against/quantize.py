@@ -336,7 +336,7 @@ def main():
         folder = place / name
         folder.mkdir(parents=True, exist_ok=True)
         net, tokenizer = build(folder, make_tokenizer, roles, model_type, options)
-        ids = tokenizer.encode(PROMPT * 8 if name == "phi3_long" else PROMPT).ids
+        ids = tokenizer.encode(PROMPT * 11 if name == "phi3_long" else PROMPT).ids
         assert (len(ids) > 256) == (name == "phi3_long")
         expected = truth(net, ids, model_type)
         for kind, bound in TYPES.items():

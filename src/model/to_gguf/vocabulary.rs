@@ -1,6 +1,6 @@
 //! A Hugging Face tokenizer as llama.cpp's keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use serde_json::Value as Json;
@@ -143,16 +143,27 @@ impl<'a> Vocabulary<'a> {
     }
 
     /// SentencePiece joins the pair whose token scores best, where merges have an order: a token's score is the place
-    /// of the first merge that makes it, downwards.
+    /// of the first merge that makes it, downwards. It joins any pair that makes a token, so that all of these must be
+    /// merges.
     fn scores(&self) -> Result<Vec<f32>> {
         let merges = self.merges()?;
         // tokens that no merge makes come last
         let mut scores = vec![-(merges.len() as f32) - 1.0; self.tokens.len()];
-        let mut seen = vec![false; self.tokens.len()];
+        let mut made = vec![false; self.tokens.len()];
         for (rank, (a, b)) in merges.iter().enumerate() {
             let Some(&id) = self.ids.get(format!("{a}{b}").as_str()) else { continue };
-            if !std::mem::replace(&mut seen[id], true) {
+            if !std::mem::replace(&mut made[id], true) {
                 scores[id] = -(rank as f32);
+            }
+        }
+        let known: HashSet<_> = merges.into_iter().collect();
+        let plain = |token: &str| self.ids.get(token).is_some_and(|&id| self.types[id] == NORMAL);
+        for (&token, _) in self.ids.iter().filter(|&(_, &id)| made[id] && self.types[id] == NORMAL) {
+            let pairs = token.char_indices().skip(1).map(|(at, _)| token.split_at(at));
+            let mut missing = pairs.filter(|pair| !known.contains(pair) && plain(pair.0) && plain(pair.1));
+            if let Some((a, b)) = missing.next() {
+                let what = format!("in a GGUF file, BPE with byte fallback that does not join {a:?} and {b:?}");
+                return Err(Error::unsupported(&self.files.path, what));
             }
         }
         Ok(scores)
