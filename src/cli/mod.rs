@@ -5,6 +5,7 @@ mod embed;
 mod generate;
 mod lines;
 mod progress;
+mod quantize;
 mod search;
 mod stream;
 
@@ -40,6 +41,7 @@ enum Command {
     Devices(devices::Devices),
     Embed(embed::Embed),
     Generate(generate::Generate),
+    Quantize(quantize::Quantize),
     Search(search::Search),
     Stream(stream::Stream),
 }
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
         Command::Devices(command) => command.run(&context),
         Command::Embed(command) => command.run(&context),
         Command::Generate(command) => command.run(&context),
+        Command::Quantize(command) => command.run(&context),
         Command::Search(command) => command.run(&context),
         Command::Stream(command) => command.run(&context),
     }));

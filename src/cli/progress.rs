@@ -12,6 +12,13 @@ pub fn loading() -> ProgressBar {
     bar
 }
 
+/// The bar of a file that is written, in bytes.
+pub fn writing() -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message("writing");
+    bar.set_style(style("{msg} [{bar:40}] {bytes}/{total_bytes}"));
+    bar.with_finish(ProgressFinish::AndClear)
+}
+
 /// The bar of texts that are embedded, by their bytes; without a total, it only counts them.
 pub fn texts(total_bytes: Option<u64>) -> ProgressBar {
     let bar = match total_bytes {

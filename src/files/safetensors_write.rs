@@ -53,7 +53,8 @@ pub fn write(path: &Path, tensors: &[TensorOut<'_>], metadata: &BTreeMap<String,
     })
 }
 
-fn temporary_beside(target: &Path) -> PathBuf {
+/// A name in the target's folder that no file has.
+pub(super) fn temporary_beside(target: &Path) -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let mut name = std::ffi::OsString::from(".");
     name.push(target.file_name().unwrap_or_default());

@@ -11,7 +11,7 @@ use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::{Encoding, PostProcessor, PostProcessorWrapper};
 
 use super::config::Config;
-use super::tokenizer_build::{Family, build_files};
+use super::tokenizer_build::{Family, build_files, optional};
 use super::{quote, read_capped};
 use crate::{Error, Result};
 
@@ -72,13 +72,9 @@ impl Tokenizer {
     /// [`Error::File`] for damaged files, [`Error::Unsupported`] for kinds of tokenizers that only transformers can
     /// build, [`Error::Io`] where a file cannot be read.
     pub fn open(dir: &Path) -> Result<Self> {
-        let optional = |name: &str| {
-            let path = dir.join(name);
-            if path.exists() { Config::open_file(&path) } else { Ok(Config::from_map(path, Default::default())) }
-        };
-        let settings = optional("tokenizer_config.json")?;
-        let specials = optional("special_tokens_map.json")?;
-        let family = Family::of(&settings, &optional("config.json")?)?;
+        let settings = optional(dir, "tokenizer_config.json")?;
+        let specials = optional(dir, "special_tokens_map.json")?;
+        let family = Family::of(&settings, &optional(dir, "config.json")?)?;
         let path = dir.join("tokenizer.json");
         let (path, mut inner) = if path.exists() {
             let bytes = read_capped(&path, MAX_TOKENIZER_BYTES)?;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::config::Config;
 use super::tokenizer::MAX_TOKENIZER_BYTES;
-use super::{quote, read_json_object, read_text};
+use super::{quote, read_json, read_json_object, read_text};
 use crate::{Error, Result};
 
 /// Which of transformers' tokenizer classes a folder asks for.
@@ -51,6 +51,51 @@ impl Family {
             _ => Family::Unknown,
         })
     }
+}
+
+/// A folder's tokenizer as JSON: what [`Tokenizer`](super::Tokenizer) is made of, before that.
+pub(crate) struct TokenizerFiles {
+    /// tokenizer.json, or the vocabulary file that it was made from.
+    pub path: PathBuf,
+    /// tokenizer.json with what tokenizer_config.json says of the normalizer and the pre-tokenizer.
+    pub json: Value,
+    /// tokenizer_config.json.
+    pub settings: Config,
+    /// special_tokens_map.json.
+    pub specials: Config,
+}
+
+impl TokenizerFiles {
+    /// Reads the files of the folder `dir`; errors as for [`Tokenizer::open`](super::Tokenizer::open).
+    pub fn open(dir: &Path) -> Result<Self> {
+        let settings = optional(dir, "tokenizer_config.json")?;
+        let specials = optional(dir, "special_tokens_map.json")?;
+        let family = Family::of(&settings, &optional(dir, "config.json")?)?;
+        let path = dir.join("tokenizer.json");
+        let (path, mut json) = if path.exists() {
+            let json = read_json(&path, MAX_TOKENIZER_BYTES)?;
+            (path, json)
+        } else {
+            build_files(dir, &settings, &specials, &family)?
+        };
+        let bert = matches!(family, Family::Bert | Family::Mpnet);
+        if bert && json["normalizer"]["type"] == "BertNormalizer" {
+            let normalizer = &mut json["normalizer"];
+            normalizer["handle_chinese_chars"] = settings.bool_or("tokenize_chinese_chars", true)?.into();
+            normalizer["strip_accents"] = json!(settings.opt_bool("strip_accents")?);
+            normalizer["lowercase"] = settings.bool_or("do_lower_case", true)?.into();
+        }
+        if matches!(family, Family::Roberta | Family::Gpt2) && json["pre_tokenizer"]["type"] == "ByteLevel" {
+            json["pre_tokenizer"]["add_prefix_space"] = settings.bool_or("add_prefix_space", false)?.into();
+        }
+        Ok(TokenizerFiles { path, json, settings, specials })
+    }
+}
+
+/// A config that need not be there.
+pub(super) fn optional(dir: &Path, name: &str) -> Result<Config> {
+    let path = dir.join(name);
+    if path.exists() { Config::open_file(&path) } else { Ok(Config::from_map(path, Map::new())) }
 }
 
 /// The tokenizer.json that stands for the vocabulary files in `dir`, and the file that errors about it should name.

@@ -2,9 +2,9 @@
 
 mod bert;
 mod distilbert;
+mod from_gguf;
 mod gemma2;
 mod gemma3;
-mod gguf;
 mod gpt2;
 mod gpt_neox;
 mod layout;
@@ -23,6 +23,7 @@ mod qwen3;
 mod relative;
 mod rope;
 mod spec;
+pub mod to_gguf;
 mod weights;
 
 pub use layout::{Block, Change, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Part, Tensors};

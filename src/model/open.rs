@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::gguf;
+use super::from_gguf;
 use super::layout::{Layout, Tensors};
 use super::names::Names;
 use super::spec::Spec;
@@ -244,8 +244,8 @@ impl Files {
 
     fn open_gguf(path: &Path) -> Result<Self> {
         let file = Gguf::open(path)?;
-        let (spec, names) = gguf::read(&file)?;
-        let sentence = gguf::sentence(&file)?;
+        let (spec, names) = from_gguf::read(&file)?;
+        let sentence = from_gguf::sentence(&file)?;
         let tokenizer = Tokenizer::from_gguf(&file)?;
         let eos = if spec.is_decoder() { gguf_eos_ids(&file)? } else { Vec::new() };
         let max_text = spec.max_tokens();

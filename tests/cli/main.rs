@@ -3,6 +3,7 @@
 mod embed;
 mod generate;
 mod machine;
+mod quantize;
 mod search;
 mod stream;
 

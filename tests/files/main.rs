@@ -7,6 +7,8 @@ mod dequantise;
 mod gguf;
 mod gguf_damage;
 mod gguf_tokenizer;
+mod gguf_write;
+mod quantise;
 mod safetensors_format;
 mod sentence_transformers;
 mod tokenizer;
