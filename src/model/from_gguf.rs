@@ -93,8 +93,13 @@ pub fn read(gguf: &Gguf) -> Result<(Spec, Names)> {
     map.insert("model_type".into(), architecture.model_type.into());
     let (spec, _) = Spec::read(&Config::from_map(gguf.path(), map))?;
     let fused = gguf.get("blk.0.attn_qkv.weight").is_some();
-    let qkv = if fused { FUSED_QKV } else { architecture.names.qkv };
-    Ok((reader.as_stored(spec)?, Names { qkv, ..architecture.names }))
+    Ok((reader.as_stored(spec)?, names(architecture.name, fused)))
+}
+
+/// What the tensors of an architecture are called; W_Q, W_K and W_V may be one tensor.
+pub(super) fn names(architecture: &str, fused: bool) -> Names {
+    let names = ARCHITECTURES.iter().find(|a| a.name == architecture).map_or(Names::NONE, |a| a.names);
+    Names { qkv: if fused { FUSED_QKV } else { names.qkv }, ..names }
 }
 
 /// What makes vectors of an encoder's stream: the pooling that the file names, else the mean, scaled to length 1.

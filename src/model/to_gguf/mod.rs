@@ -18,7 +18,6 @@ use super::Spec;
 use crate::error::{Error, Result};
 use crate::files::{Checkpoint, Config, GgmlType, GgufWriter, QuantiseError, SentenceConfig, can_quantise, quantise};
 use crate::task::Task;
-pub use names::{GGUF_NAMES, Role, gguf_name, stem};
 use plan::{Change, Job, Source};
 
 /// Elements that are read at a time.

@@ -1,6 +1,6 @@
-//! What llama.cpp calls a model's tensors: one table for every architecture.
+//! What tensors are to a model, whatever they are called.
 
-use crate::model::{Names, Placement};
+use crate::model::Names;
 
 /// What a tensor is in a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,44 +47,8 @@ pub enum Role {
     Head,
 }
 
-/// Each role's name in a file, without `.weight` and `.bias`; `{l}` is the block's number. Of a role that has two names
-/// the second one is that of post-norm blocks.
-pub const GGUF_NAMES: [(Role, &str); 22] = [
-    (Role::Words, "token_embd"),
-    (Role::Positions, "position_embd"),
-    (Role::Types, "token_types"),
-    (Role::EmbeddingNorm, "token_embd_norm"),
-    (Role::AttentionNorm, "blk.{l}.attn_norm"),
-    (Role::AttentionNorm, "blk.{l}.attn_output_norm"),
-    (Role::Q, "blk.{l}.attn_q"),
-    (Role::K, "blk.{l}.attn_k"),
-    (Role::V, "blk.{l}.attn_v"),
-    (Role::Qkv, "blk.{l}.attn_qkv"),
-    (Role::QNorm, "blk.{l}.attn_q_norm"),
-    (Role::KNorm, "blk.{l}.attn_k_norm"),
-    (Role::O, "blk.{l}.attn_output"),
-    (Role::AttentionPostNorm, "blk.{l}.post_attention_norm"),
-    (Role::MlpNorm, "blk.{l}.ffn_norm"),
-    (Role::MlpNorm, "blk.{l}.layer_output_norm"),
-    (Role::Gate, "blk.{l}.ffn_gate"),
-    (Role::Up, "blk.{l}.ffn_up"),
-    (Role::Down, "blk.{l}.ffn_down"),
-    (Role::MlpPostNorm, "blk.{l}.post_ffw_norm"),
-    (Role::FinalNorm, "output_norm"),
-    (Role::Head, "output"),
-];
-
-/// A role's name in a GGUF file, without `.weight` and `.bias`; `block` counts from 0 and is not looked at outside of
-/// blocks.
-pub fn gguf_name(role: Role, block: usize, placement: Placement) -> String {
-    let mut names = GGUF_NAMES.iter().filter(|(other, _)| *other == role).map(|(_, name)| *name);
-    let first = names.next().unwrap_or_default();
-    let name = if placement == Placement::Post { names.next().unwrap_or(first) } else { first };
-    name.replace("{l}", &block.to_string())
-}
-
-/// A role's name in a Hugging Face folder, as the family's table has it: without prefix, without the block's own,
-/// without `.weight` and `.bias`. Empty where the family has no such tensor.
+/// A role's name as a table has it: without prefix, without the block's own, without `.weight` and `.bias`. Empty where
+/// there is no such tensor.
 pub fn stem(role: Role, names: &Names) -> &'static str {
     let of = |list: &'static [&'static str], length: usize, i: usize| {
         if list.len() == length { list[i] } else { "" }
@@ -111,7 +75,6 @@ pub fn stem(role: Role, names: &Names) -> &'static str {
         Role::Down => names.down,
         Role::MlpPostNorm => names.mlp_post_norm,
         Role::FinalNorm => names.final_norm,
-        // heads are whole names
-        Role::Head => "",
+        Role::Head => names.heads.first().and_then(|head| head.strip_suffix(".weight")).unwrap_or_default(),
     }
 }

@@ -2,9 +2,10 @@
 
 use super::architecture::Architecture;
 use super::keys::Factors;
-use super::names::{Role, gguf_name, stem};
+use super::names::{Role, stem};
 use crate::error::{Error, Result};
 use crate::files::{Checkpoint, Dtype, GgmlType, GgufTensorOut, TensorInfo};
+use crate::model::from_gguf;
 use crate::model::{Names, NormKind, Placement, Positions, QkNorm, Spec};
 
 /// A tensor to be written.
@@ -132,9 +133,14 @@ impl Planner<'_> {
 
     /// A role's names in the file and in the checkpoint, without their ends.
     fn name(&self, role: Role, l: usize) -> (String, String) {
-        let gguf = gguf_name(role, l, self.spec.placement);
-        let block = if gguf.starts_with("blk.") { self.names.block.replace("{l}", &l.to_string()) } else { "".into() };
-        (gguf, format!("{}{block}{}", self.prefix, stem(role, self.names)))
+        let outside = [Role::Words, Role::Positions, Role::Types, Role::EmbeddingNorm, Role::FinalNorm, Role::Head];
+        let name = |names: &Names| {
+            let block =
+                if outside.contains(&role) { String::new() } else { names.block.replace("{l}", &l.to_string()) };
+            block + stem(role, names)
+        };
+        let theirs = from_gguf::names(self.arch.name, self.names.qkv.len() == 1);
+        (name(&theirs), self.prefix.to_string() + &name(self.names))
     }
 
     /// A matrix `[rows, columns]` with its bias.
