@@ -3,12 +3,13 @@
 
 mod common;
 
-use common::{Expected, GPU, fixtures, relative, session};
-use thalweg::files::Checkpoint;
+use common::{Expected, GPU, fixtures, go_on, relative, session};
+use thalweg::files::{Checkpoint, GgmlType};
 use thalweg::kernels::{Reduce, matmul, matvec};
+use thalweg::model::to_gguf::write_gguf;
 use thalweg::schedule::Choices;
 use thalweg::stream::{Kind, Point, Trace};
-use thalweg::{Decoder, Dtype, LoadOptions, Model};
+use thalweg::{Decoder, Dtype, Encoder, LoadOptions, Model};
 
 /// Largest relative error of any stream point, and of logits: that of the folders themselves.
 const TOLERANCE: f64 = 2e-5;
@@ -16,8 +17,9 @@ const TOLERANCE: f64 = 2e-5;
 /// Of logits, to those of the same blocks widened to f32.
 const QUANTISED_TOLERANCE: f64 = 1e-3;
 
-/// Wide enough for blocks of 256 elements; the last is stored in blocks that no kernel reads.
-const QUANTISED: [&str; 4] = ["llama_256_q4_k", "llama_256_q5_k", "llama_256_q6_k_fused", "llama_256_q4_1"];
+/// Wide enough for blocks of 256 elements. No kernel reads Q4_1.
+const QUANTISED: [&str; 6] =
+    ["llama_256_q8_0", "llama_256_q4_0", "llama_256_q4_k", "llama_256_q5_k", "llama_256_q6_k_fused", "llama_256_q4_1"];
 
 fn gguf(name: &str, options: LoadOptions) -> Model {
     let path = fixtures(&format!("gguf/models/{name}.gguf"));
@@ -126,5 +128,39 @@ fn sessions_read_blocks_too() {
             let error = relative(&logits(Dtype::Auto, choices), &widened);
             assert!(error <= QUANTISED_TOLERANCE, "{name} {choices:?}: {error:e} from the widened blocks");
         }
+    }
+}
+
+/// The files that this crate writes, of the folders that llama.cpp has an architecture for.
+#[test]
+fn what_is_written_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let folders = ["gpt2_odd", "llama_gqa", "llama_linear", "llama_llama3", "llama_mha", "qwen2_bias", "qwen3_norm"];
+    for name in folders {
+        let folder = fixtures(&format!("decoders/{name}"));
+        let path = dir.path().join(format!("{name}.gguf"));
+        write_gguf(&folder, &path, GgmlType::F32, &Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let expected = Expected::open(&format!("decoders/{name}"));
+        let (read, original) = [&path, &folder].map(|model| Decoder::load_blocking(&GPU, model).unwrap()).into();
+        let points = Point::of_model(read.model().spec());
+        let trace = read.model().trace_blocking(&expected.ids("ids"), &points).unwrap();
+        assert_eq!(compare(name, &expected, &trace), points.len());
+        let mut session = session(&read);
+        session.prefill_blocking(&expected.ids("ids")).unwrap();
+        assert_eq!(go_on(&mut session, 64), expected.ids("greedy"), "{name}");
+        for text in ["The river carries water.", " 12  rivers\n\nflow", "w\u{e4}sser \u{1f30a}", ""] {
+            let encode = |decoder: &Decoder| decoder.model().encode(text).unwrap();
+            assert_eq!(encode(&read), encode(&original), "{name}: {text:?}");
+        }
+    }
+    let path = dir.path().join("bert.gguf");
+    let folder = fixtures("models/bert_odd");
+    write_gguf(&folder, &path, GgmlType::F32, &Default::default()).unwrap();
+    let (read, original) = [&path, &folder].map(|model| Encoder::load_blocking(&GPU, model).unwrap()).into();
+    let texts = ["the river runs deep", "Two rivers meet; one is COLD."];
+    let (ours, theirs) = (read.embed_blocking(&texts).unwrap(), original.embed_blocking(&texts).unwrap());
+    for (ours, theirs) in ours.iter().zip(&theirs) {
+        let error = relative(ours, theirs);
+        assert!(error <= TOLERANCE, "bert_odd: {error:e}");
     }
 }
