@@ -2,14 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::embedded::is_embedded;
 use crate::error::{Error, Result};
 
-/// The folder of a model: a path, or a name in `thalweg/models` of the user's cache directory.
+/// The folder or file of a model: a path, or a name in `thalweg/models` of the user's cache directory. The embedded
+/// model's name stays as it is.
 ///
 /// # Errors
 /// [`Error::Input`] that says where was looked.
 pub fn find_model(model: &Path) -> Result<PathBuf> {
-    if model.exists() {
+    if is_embedded(model) || model.exists() {
         return Ok(model.into());
     }
     let plain_name = model.components().count() == 1 && model.is_relative();
@@ -17,11 +19,11 @@ pub fn find_model(model: &Path) -> Result<PathBuf> {
     match cached {
         Some(path) if path.exists() => Ok(path),
         Some(path) => Err(Error::Input(format!(
-            "there is no model {}: neither a folder of that name nor {} exists",
+            "there is no model {}: neither that path nor {} exists",
             model.display(),
             path.display()
         ))),
-        None => Err(Error::Input(format!("there is no model folder {}", model.display()))),
+        None => Err(Error::Input(format!("there is no model {}", model.display()))),
     }
 }
 

@@ -13,6 +13,7 @@
 mod cache;
 pub mod check;
 pub mod decode;
+mod embedded;
 mod encode;
 mod error;
 pub mod files;
@@ -26,6 +27,7 @@ mod task;
 
 pub use cache::{cache_dir, find_model};
 pub use decode::{Decoder, MemoryPlan, Sampling, Session, SessionOptions, TextStream};
+pub use embedded::RUSTBOOK;
 pub use encode::{EmbedOptions, Embedding, Encoder, Prompt};
 pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Capabilities, Gpu, GpuOptions};

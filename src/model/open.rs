@@ -9,6 +9,7 @@ use super::names::Names;
 use super::spec::Spec;
 use super::weights::{self, Dtype};
 use crate::cache::find_model;
+use crate::embedded;
 use crate::error::{Error, Result};
 use crate::files::{Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids, gguf_eos_ids};
 use crate::gpu::Gpu;
@@ -220,7 +221,11 @@ impl Files {
     /// A model by its path, or by its name in the user's cache.
     pub fn open(model: &Path) -> Result<Self> {
         let path = find_model(model)?;
-        if path.is_dir() { Self::open_folder(&path) } else { Self::open_gguf(&path) }
+        match embedded::open(&path) {
+            Some(file) => Self::open_gguf(file?),
+            None if path.is_dir() => Self::open_folder(&path),
+            None => Self::open_gguf(Gguf::open(&path)?),
+        }
     }
 
     fn open_folder(folder: &Path) -> Result<Self> {
@@ -242,15 +247,15 @@ impl Files {
         Ok(Files { path, spec, names: family.names, sentence, tokenizer, eos, max_text, sources })
     }
 
-    fn open_gguf(path: &Path) -> Result<Self> {
-        let file = Gguf::open(path)?;
+    fn open_gguf(file: Gguf) -> Result<Self> {
+        let path = file.path().to_path_buf();
         let (spec, names) = from_gguf::read(&file)?;
         let sentence = from_gguf::sentence(&file)?;
         let tokenizer = Tokenizer::from_gguf(&file)?;
         let eos = if spec.is_decoder() { gguf_eos_ids(&file)? } else { Vec::new() };
         let max_text = spec.max_tokens();
         let sources = vec![Source::Gguf(file)];
-        Ok(Files { path: path.into(), spec, names, sentence, tokenizer, eos, max_text, sources })
+        Ok(Files { path, spec, names, sentence, tokenizer, eos, max_text, sources })
     }
 
     /// A hash (FNV-1a) of the spec, and of each tensor's name and first bytes: other weights of the same shape differ.
