@@ -26,10 +26,10 @@ pub struct Check {
     pub full: bool,
     /// Features of the device without which it is skipped.
     pub needs: wgpu::Features,
-    work: Box<Work>,
+    pub(super) work: Box<Work>,
 }
 
-type Work = dyn Fn(&Gpu, &mut Random) -> Result<f64, Wrong> + Send + Sync;
+pub(super) type Work = dyn Fn(&Gpu, &mut Random) -> Result<f64, Wrong> + Send + Sync;
 
 /// Why a check did not pass.
 #[derive(Debug)]

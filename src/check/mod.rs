@@ -9,6 +9,7 @@ mod attention_split;
 mod case;
 mod embed;
 mod expected;
+mod forward;
 mod gate;
 mod invariants;
 mod inventory;
