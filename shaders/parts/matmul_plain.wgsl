@@ -1,5 +1,5 @@
-// No tile at all: an invocation computes one output. Too slow for models, and too plain to be wrong: large outputs of the
-// other forms are compared with it.
+// No tile at all: an invocation computes one output. Too slow for models, and too plain to be wrong: large outputs of
+// the other forms are compared with it.
 
 const LANES = 64u;
 

@@ -28,7 +28,7 @@ const SHAPES: [(usize, usize, usize); 12] = [
 const QUANTISED: [(usize, usize); 8] = [(1, 5), (2, 33), (3, 34), (5, 31), (9, 65), (16, 7), (33, 9), (65, 66)];
 
 /// Products of real models: MiniLM's FFN, GPT-2's QKV, SmolLM2's W_O, TinyLlama's FFN, Llama 3's and Qwen 2.5's.
-const REAL: [(WeightType, (usize, usize, usize)); 8] = [
+const REAL: [Typed; 8] = [
     (WeightType::F32, (128, 1536, 384)),
     (WeightType::F16, (67, 2304, 768)),
     (WeightType::Bf16, (50, 576, 576)),
@@ -39,9 +39,9 @@ const REAL: [(WeightType, (usize, usize, usize)); 8] = [
     (WeightType::Q6K, (20, 1536, 2048)),
 ];
 
-/// Those that take long: a square one, and GPT-2's head.
-const LARGE: [(WeightType, (usize, usize, usize)); 2] =
-    [(WeightType::F32, (1024, 1024, 1024)), (WeightType::F16, (5, 50257, 768))];
+/// Those that take long: a square one, GPT-2's head, and more tiles than workgroups in one dimension.
+const LARGE: [Typed; 3] =
+    [(WeightType::F32, (1024, 1024, 1024)), (WeightType::F16, (5, 50257, 768)), (WeightType::F32, (300_000, 65, 4))];
 
 pub fn plans() -> Vec<Plan> {
     let forms = Form::ALL.into_iter();

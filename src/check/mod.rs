@@ -18,6 +18,7 @@ mod l2_normalize;
 mod layer_norm;
 mod matmul;
 mod matvec;
+mod models;
 mod pieces;
 mod pool;
 mod random;

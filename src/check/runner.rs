@@ -142,7 +142,7 @@ impl Run<'_> {
                     return;
                 }
                 // of several that run when the device is lost, it is not known which one lost it
-                if let Some(record) = self.one(&gpu, &checks[i]).ok() {
+                if let Ok(record) = self.one(&gpu, &checks[i]) {
                     done(&record);
                     *records[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
                 }
@@ -200,9 +200,11 @@ impl Run<'_> {
         let outcome = match outcome {
             Ok(Ok(error)) => Ok(Some(error)),
             Ok(Err(Wrong::Numbers(fault))) => Err((Some(fault.error), fault.what)),
-            Ok(Err(Wrong::Failed(Error::DeviceLost(why)))) => return Err(format!("the GPU device was lost: {why}")),
-            Ok(Err(Wrong::Failed(error))) => Err((None, error.to_string())),
-            Err(_) => Err((None, "a panic".into())),
+            Ok(Err(Wrong::Failed(error))) => match (error, settled(gpu)) {
+                (lost @ Error::DeviceLost(_), _) | (_, Err(lost)) => return Err(lost.to_string()),
+                (error, Ok(())) => Err((None, error.to_string())),
+            },
+            Err(panic) => Err((None, format!("a panic: {}", message(panic.as_ref())))),
         };
         Ok(self.record(check, start.elapsed(), outcome))
     }
@@ -233,6 +235,22 @@ impl Run<'_> {
             repeat: status.fails().then(repeat),
         }
     }
+}
+
+/// Whether the device works after an error: wgpu may refuse what belongs to a lost device before it says that it is lost.
+fn settled(gpu: &Gpu) -> Result<()> {
+    for _ in 0..10 {
+        let _ = gpu.device().poll(wgpu::PollType::Poll);
+        gpu.alive()?;
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    Ok(())
+}
+
+/// What a panic says.
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
 /// The names of features, as users know them.
