@@ -32,10 +32,10 @@ const REAL: [Typed; 8] = [
     (WeightType::F32, (128, 1536, 384)),
     (WeightType::F16, (67, 2304, 768)),
     (WeightType::Bf16, (50, 576, 576)),
-    (WeightType::Q8_0, (33, 2048, 5632)),
-    (WeightType::Q4_0, (17, 4096, 2048)),
+    (WeightType::Q8_0, (9, 1024, 5632)),
+    (WeightType::Q4_0, (17, 2048, 2048)),
     (WeightType::Q4K, (9, 1024, 4096)),
-    (WeightType::Q5K, (12, 896, 4864)),
+    (WeightType::Q5K, (9, 896, 4864)),
     (WeightType::Q6K, (20, 1536, 2048)),
 ];
 

@@ -13,7 +13,8 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "{}: cannot be used: {problem}\n", machine.id)?;
             continue;
         }
-        writeln!(out, "{}, {} {}\n", machine.id, machine.driver, machine.driver_info)?;
+        let driver = format!("{} {}", machine.driver, machine.driver_info);
+        writeln!(out, "{}, {}\n", machine.id, driver.trim())?;
         rows(out, &kernels(&cases))?;
         writeln!(out)?;
     }
