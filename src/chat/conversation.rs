@@ -90,8 +90,7 @@ impl<'a> Chat<'a> {
             None => ChatTemplate::open(&decoder.model().dir)?.unwrap_or_else(ChatTemplate::neutral),
         };
         let session = decoder.session(options.session.clone())?;
-        let mut chat =
-            Chat { decoder, template, options, messages: Vec::new(), left_out: 0, session, answer: None };
+        let mut chat = Chat { decoder, template, options, messages: Vec::new(), left_out: 0, session, answer: None };
         chat.stream()?;
         chat.reset();
         Ok(chat)

@@ -8,6 +8,7 @@ use minijinja::{Environment, Error, ErrorKind, Output, State, Value};
 
 use super::clock::strftime;
 use super::json::tojson;
+use super::source::OWN;
 
 /// Instructions of a render; one of them pays for 64 bytes of what they make, so that memory is bounded too.
 const FUEL: u64 = 500_000;
@@ -26,6 +27,7 @@ pub fn environment(now: SystemTime) -> Environment<'static> {
     env.set_formatter(print);
     env.set_unknown_method_callback(method);
     env.add_filter("tojson", tojson);
+    env.add_filter(OWN, own);
     env.add_function("raise_exception", |message: String| -> Result<Value, Error> {
         Err(Error::new(ErrorKind::InvalidOperation, format!("{RAISED}{message}")))
     });
@@ -40,6 +42,19 @@ fn syntax() -> SyntaxConfig {
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true);
     syntax.build().unwrap_or_default()
+}
+
+/// A list or what makes one, as a plain list; anything else as it is.
+fn own(state: &State, value: Value) -> Result<Value, Error> {
+    if !matches!(value.kind(), ValueKind::Seq | ValueKind::Iterable) || value.is_tuple() {
+        return Ok(value);
+    }
+    let mut items = Vec::new();
+    for item in value.try_iter()?.checked() {
+        state.consume_fuel(1)?;
+        items.push(item?);
+    }
+    Ok(Value::from(items))
 }
 
 /// Prints as Python does where the two differ.
@@ -62,9 +77,7 @@ fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> 
     let text = |i: usize| arguments.get(i).and_then(Value::as_str);
     let size = match (value.as_str(), name) {
         (Some(whole), "replace") => match (text(0), text(1)) {
-            (Some(old), Some(new)) => {
-                whole.matches(old).count().saturating_mul(new.len()).saturating_add(whole.len())
-            }
+            (Some(old), Some(new)) => whole.matches(old).count().saturating_mul(new.len()).saturating_add(whole.len()),
             _ => 0,
         },
         (Some(between), "join") => return join(state, between, arguments),

@@ -4,6 +4,7 @@ mod clock;
 mod conversation;
 mod jinja;
 mod json;
+mod source;
 mod template;
 
 pub use conversation::{Asked, Chat, ChatOptions, End};

@@ -10,6 +10,7 @@ use serde_json::{Map, Value as Json};
 
 use super::Message;
 use super::jinja::{RAISED, environment};
+use super::source::prepared;
 use crate::files::{Config, Tokenizer, found, quote, read_text};
 use crate::{Error, Result};
 
@@ -109,8 +110,7 @@ impl ChatTemplate {
             let what = format!("the chat template has {} bytes, at most {MAX_TEMPLATE_BYTES} are taken", source.len());
             return Err(Error::file(path, what));
         }
-        let template =
-            ChatTemplate { path, source: without_generation(&source), specials, time: None, neutral: false };
+        let template = ChatTemplate { path, source: prepared(&source), specials, time: None, neutral: false };
         template.apart(|| {
             let env = environment(SystemTime::UNIX_EPOCH);
             env.template_from_named_str("chat_template", &template.source).map(drop).map_err(|e| template.error(&e))
@@ -230,29 +230,6 @@ fn default_of(config: &Config) -> Result<Option<String>> {
         }
         Some(other) => Err(config.error(key, format!("expected a template or a list of them, found {}", found(other)))),
     }
-}
-
-/// `{% generation %}` only marks what the model has said, for training: it becomes a condition that always holds.
-fn without_generation(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(at) = rest.find("{%") {
-        let (before, tag) = rest.split_at(at + 2);
-        out.push_str(before);
-        rest = tag;
-        let Some(end) = tag.find("%}") else { break };
-        let inside = &tag[..end];
-        let word = inside.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+');
-        let instead = match word {
-            "generation" => "if true",
-            "endgeneration" => "endif",
-            _ => continue,
-        };
-        out.push_str(&inside.replacen(word, &format!(" {instead} "), 1));
-        rest = &tag[end..];
-    }
-    out.push_str(rest);
-    out
 }
 
 fn value(json: &Json) -> Value {
