@@ -137,7 +137,6 @@ fn hostile_templates_are_stopped() {
     .chain([
         ("deep parentheses", format!("{{{{ {} }}}}", deep("(", ")"))),
         ("deep lists", format!("{{{{ {} }}}}", deep("[", "]"))),
-        ("deep not", format!("{{{{ {}1 }}}}", "not ".repeat(60_000))),
         ("deep ifs", nested_ifs),
         ("too large", "a".repeat(300 << 10)),
     ])
@@ -163,9 +162,14 @@ fn hostile_templates_are_stopped() {
 /// What is deep, but does not show, must not end the program when it is dropped.
 #[test]
 fn deep_values_are_dropped() {
-    let source = "{% set ns = namespace(x=[]) %}{% for i in range(30000) %}{% set ns.x = [ns.x] %}{% endfor %}done";
-    let rendered = template(source).unwrap().render(&[], true);
-    assert!(matches!(&rendered, Ok(text) if text == "done") || matches!(rendered, Err(Error::File { .. })));
+    let lists = "{% set ns = namespace(x=[]) %}{% for i in range(30000) %}{% set ns.x = [ns.x] %}{% endfor %}done";
+    let nots = format!("{{{{ {}1 }}}}done", "not ".repeat(60_000));
+    for source in [lists, &nots] {
+        match template(source).and_then(|template| template.render(&[], true)) {
+            Ok(text) => assert!(text.ends_with("done")),
+            Err(error) => assert!(matches!(error, Error::File { .. }), "{error}"),
+        }
+    }
 }
 
 fn open(files: &[(&str, &str)]) -> thalweg::Result<Option<ChatTemplate>> {

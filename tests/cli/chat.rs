@@ -1,13 +1,11 @@
 //! `thalweg chat`, through pipes and through a pseudo-terminal.
 
 use std::path::Path;
-use std::process::Stdio;
 
-use serde_json::Value;
 use thalweg::files::Tokenizer;
 use thalweg::{ChatTemplate, Message};
 
-use super::{decoder, model, run, run_with, thalweg};
+use super::{decoder, model, run, run_with};
 
 const TEMPLATE: &str = "{% for m in messages %}{{ '[' + m.role + ']' + m.content }}{% endfor %}\
                         {% if add_generation_prompt %}[assistant]{% endif %}";
@@ -107,9 +105,11 @@ fn long_conversations_leave_out_their_beginning() {
 
 #[cfg(unix)]
 mod terminal {
+    use super::super::thalweg;
     use super::*;
     use rexpect::session::{PtySession, spawn_command};
-    use std::process::Command;
+    use serde_json::Value;
+    use std::process::{Command, Stdio};
 
     /// rustyline is done with the line, and something that is no control sequence comes.
     const ANSWER: &str = "2004l[\r\n]*[^\x1b\r\n]";
