@@ -159,6 +159,23 @@ fn hostile_templates_are_stopped() {
     }
 }
 
+/// Templates that end anywhere are templates or errors; none makes what reads them panic.
+#[test]
+fn cut_templates_are_told() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/chat");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let file: Value = serde_json::from_slice(&std::fs::read(entry.unwrap().path()).unwrap()).unwrap();
+        let source = file["template"].as_str().unwrap();
+        for (end, _) in source.char_indices().step_by(5) {
+            for cut in [&source[..end], &source[end..]] {
+                if let Err(error) = template(cut) {
+                    assert!(!error.to_string().contains("minijinja"), "{error}: {cut}");
+                }
+            }
+        }
+    }
+}
+
 /// What is deep, but does not show, must not end the program when it is dropped.
 #[test]
 fn deep_values_are_dropped() {

@@ -90,7 +90,8 @@ def check(client, url):
 
     # several clients at a time get what each gets alone
     def chat(i, **more):
-        messages = [{"role": "developer", "content": "Be wet."}, {"role": "user", "content": f"river {i} " * (3 + 40 * i)}]
+        question = f"river {i} " * (3 + 40 * i)
+        messages = [{"role": "developer", "content": "Be wet."}, {"role": "user", "content": question}]
         return client.chat.completions.create(model="talker", messages=messages, temperature=0, max_tokens=48, **more)
 
     count = 4
@@ -147,7 +148,8 @@ def check(client, url):
     refused(400, lambda: create(model="talker", messages=user, stop=""), "stop")
     refused(400, lambda: create(model="talker", messages=[{"role": "robot", "content": "x"}]), "no robots")
     refused(400, lambda: create(model="talker", messages="x"), "request")
-    refused(400, lambda: create(model="talker", messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]), "text")
+    image = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    refused(400, lambda: create(model="talker", messages=image), "text")
     refused(400, lambda: client.completions.create(model="talker", prompt=[1] * 3000), "2048")
     refused(400, lambda: client.completions.create(model="talker", prompt=[10**6]), "vocabulary")
     refused(400, lambda: client.embeddings.create(model="bert_odd", input="x", dimensions=5), "30")

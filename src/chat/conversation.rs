@@ -54,7 +54,8 @@ pub enum End {
 /// A conversation. [`Chat::ask`] puts a message in, [`Chat::next`] brings the answer piece by piece, and
 /// [`Chat::end`] puts what came of it into the history.
 ///
-/// Each turn prefills only what the session does not hold yet. Where the history and room for an answer (`max_tokens`, but
+/// Each turn prefills only what the session does not hold yet. Where the history and room for an answer
+/// (`max_tokens`, but
 /// at most a quarter of what the model takes) do not fit any more, the oldest turns are left out of the prompt, until
 /// three quarters are used at most, so that it does not happen at each turn; the system message stays, and so does
 /// [`Chat::messages`].
@@ -82,7 +83,8 @@ impl<'a> Chat<'a> {
     /// A conversation in the model's own template, or in [`ChatTemplate::neutral`] where it has none.
     ///
     /// # Errors
-    /// [`Error::File`] for a damaged template or a model without tokenizer; [`Error::Input`] for an empty stop string; else
+    /// [`Error::File`] for a damaged template or a model without tokenizer; [`Error::Input`] for an empty stop
+    /// string; else
     /// as [`Decoder::session`].
     pub fn new(decoder: &'a Decoder, options: ChatOptions) -> Result<Self> {
         let template = match &options.template {
@@ -122,7 +124,8 @@ impl<'a> Chat<'a> {
     /// is ended.
     ///
     /// # Errors
-    /// [`Error::TooLong`] where the message alone is too long, [`Error::File`] where the template refuses or fails; else as
+    /// [`Error::TooLong`] where the message alone is too long, [`Error::File`] where the template refuses or fails;
+    /// else as
     /// [`Session::prefill`]. The message is taken back then.
     pub async fn ask(&mut self, text: &str) -> Result<Asked> {
         self.end()?;
@@ -142,7 +145,8 @@ impl<'a> Chat<'a> {
     /// The next piece of the answer, which may be empty; `None` when it has ended, see [`Chat::ended`].
     ///
     /// # Errors
-    /// [`Error::Input`] before anything was asked; else as [`Session::next_token`]. After [`Error::Cancelled`] the answer
+    /// [`Error::Input`] before anything was asked; else as [`Session::next_token`]. After [`Error::Cancelled`] the
+    /// answer
     /// can go on, or be ended.
     pub async fn next(&mut self) -> Result<Option<String>> {
         let limit = self.decoder.max_tokens();

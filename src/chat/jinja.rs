@@ -68,7 +68,8 @@ fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error
     Ok(out.write_str(python)?)
 }
 
-/// Python's methods of strings, lists and dictionaries. What they make is charged only when it is there, so that its size
+/// Python's methods of strings, lists and dictionaries. What they make is charged only when it is there, so that its
+/// size
 /// is estimated first.
 fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let length = |value: &Value| value.as_str().map_or(0, str::len);

@@ -31,8 +31,10 @@ const NEUTRAL: &str = "\
 {%- endfor -%}
 {%- if add_generation_prompt -%}Assistant:{%- endif -%}";
 
-/// A model's template, which turns messages into the text that it was trained on, as transformers' `apply_chat_template`
-/// does: `trim_blocks`, `lstrip_blocks`, `break` and `continue`, `raise_exception`, `strftime_now` (here in UTC), `tojson`
+/// A model's template, which turns messages into the text that it was trained on, as transformers'
+/// `apply_chat_template`
+/// does: `trim_blocks`, `lstrip_blocks`, `break` and `continue`, `raise_exception`, `strftime_now` (here in UTC),
+/// `tojson`
 /// without HTML's escapes, `namespace`, Python's methods of strings; `{% generation %}` has no effect.
 ///
 /// A template is a program from outside: its instructions, memory, depth, output and time are bounded.
@@ -175,7 +177,8 @@ impl ChatTemplate {
         })
     }
 
-    /// The token ids of [`ChatTemplate::render`]. A template spells special tokens itself, so that none are added, except
+    /// The token ids of [`ChatTemplate::render`]. A template spells special tokens itself, so that none are added,
+    /// except
     /// for the neutral form.
     ///
     /// # Errors
