@@ -1,16 +1,13 @@
 //! thalweg: a GPU engine for transformers that keeps the residual stream resident in one GPU buffer.
 //!
-//! Open a [`Gpu`], or hand it the device of your own program. Load an [`Encoder`] on it, whose [`Encoder::embed`]
-//! turns texts
-//! into vectors, or a [`Decoder`], whose [`Session`]s continue texts token by token. [`Model::trace`] brings back
-//! what passed
-//! points of the stream of either. Futures need no runtime and have `_blocking` twins; handles are `Send + Sync` and
-//! used by
+//! Open a [`Gpu`], or hand it the device of your own program. Load an [`Encoder`] on it, whose [`Encoder::embed`] turns texts
+//! into vectors, or a [`Decoder`], whose [`Session`]s continue texts token by token. [`Model::trace`] brings back what passed
+//! points of the stream of either. Futures need no runtime and have `_blocking` twins; handles are `Send + Sync` and used by
 //! `&self`; every error is a typed [`Error`].
 //!
-//! [`chat`] holds conversations and chat templates, [`decode`] sessions and how tokens are chosen, [`schedule`] shows
-//! how a model becomes a recording of dispatches, [`kernels`] what those are made of, [`reference`](mod@reference)
-//! and [`check`] how they are proven, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
+//! [`chat`] holds conversations and chat templates, [`decode`] sessions and how tokens are chosen. [`schedule`] shows how a
+//! model becomes a recording of dispatches, [`kernels`] what those are made of, [`reference`](mod@reference) and [`check`]
+//! how they are proven, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
 
 #![warn(missing_docs)]
 

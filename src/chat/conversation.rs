@@ -54,11 +54,10 @@ pub enum End {
 /// A conversation. [`Chat::ask`] puts a message in, [`Chat::next`] brings the answer piece by piece, and
 /// [`Chat::end`] puts what came of it into the history.
 ///
-/// Each turn prefills only what the session does not hold yet. Where the history and room for an answer
-/// (`max_tokens`, but
-/// at most a quarter of what the model takes) do not fit any more, the oldest turns are left out of the prompt, until
-/// three quarters are used at most, so that it does not happen at each turn; the system message stays, and so does
-/// [`Chat::messages`].
+/// Each turn prefills only what the session does not hold yet. Where the history and room for an answer (`max_tokens`,
+/// but at most a quarter of what the model takes) do not fit any more, the oldest turns are left out of the prompt,
+/// until three quarters are used at most, so that it does not happen at each turn; the system message stays, and so
+/// does [`Chat::messages`].
 #[derive(Debug)]
 pub struct Chat<'a> {
     decoder: &'a Decoder,
@@ -83,9 +82,8 @@ impl<'a> Chat<'a> {
     /// A conversation in the model's own template, or in [`ChatTemplate::neutral`] where it has none.
     ///
     /// # Errors
-    /// [`Error::File`] for a damaged template or a model without tokenizer; [`Error::Input`] for an empty stop
-    /// string; else
-    /// as [`Decoder::session`].
+    /// [`Error::File`] for a damaged template or a model without tokenizer; [`Error::Input`] for an empty stop string;
+    /// else as [`Decoder::session`].
     pub fn new(decoder: &'a Decoder, options: ChatOptions) -> Result<Self> {
         let template = match &options.template {
             Some(template) => template.clone(),
@@ -120,13 +118,12 @@ impl<'a> Chat<'a> {
         self.session.set_task(task);
     }
 
-    /// Puts a person's message in and reads the prompt, as far as the session has not yet. An answer that has not ended
-    /// is ended.
+    /// Puts a person's message in and reads the prompt, as far as the session has not yet. An answer that has not
+    /// ended is ended.
     ///
     /// # Errors
     /// [`Error::TooLong`] where the message alone is too long, [`Error::File`] where the template refuses or fails;
-    /// else as
-    /// [`Session::prefill`]. The message is taken back then.
+    /// else as [`Session::prefill`]. The message is taken back then.
     pub async fn ask(&mut self, text: &str) -> Result<Asked> {
         self.end()?;
         self.messages.push(Message::user(text));
@@ -146,8 +143,7 @@ impl<'a> Chat<'a> {
     ///
     /// # Errors
     /// [`Error::Input`] before anything was asked; else as [`Session::next_token`]. After [`Error::Cancelled`] the
-    /// answer
-    /// can go on, or be ended.
+    /// answer can go on, or be ended.
     pub async fn next(&mut self) -> Result<Option<String>> {
         let limit = self.decoder.max_tokens();
         let answer = self.answer.as_mut().ok_or_else(|| Error::Input("nothing was asked".into()))?;

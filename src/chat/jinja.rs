@@ -69,8 +69,7 @@ fn print(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error
 }
 
 /// Python's methods of strings, lists and dictionaries. What they make is charged only when it is there, so that its
-/// size
-/// is estimated first.
+/// size is estimated first.
 fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let length = |value: &Value| value.as_str().map_or(0, str::len);
     let input = arguments.iter().map(length).fold(length(value), usize::saturating_add);

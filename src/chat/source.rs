@@ -2,10 +2,8 @@
 //!
 //! - `{% generation %}` only marks what the model has said, for training: it becomes a condition that always holds.
 //! - Lists are added lazily in minijinja, so that `x + x`, again and again, is small until something counts it and
-//!   takes
-//!   exponential time and memory, which no fuel sees. So the right operand of `+` and `*` goes through a filter that
-//! makes a
-//!   plain list of it, which the fuel pays for: `a + b.c|f` becomes `a + b.c|f|__own`.
+//!   takes exponential time and memory, which no fuel sees. So the right operand of `+` and `*` goes through a filter
+//!   that makes a plain list of it, which the fuel pays for: `a + b.c|f` becomes `a + b.c|f|__own`.
 
 /// The filter's name.
 pub const OWN: &str = "__own";

@@ -32,10 +32,9 @@ const NEUTRAL: &str = "\
 {%- if add_generation_prompt -%}Assistant:{%- endif -%}";
 
 /// A model's template, which turns messages into the text that it was trained on, as transformers'
-/// `apply_chat_template`
-/// does: `trim_blocks`, `lstrip_blocks`, `break` and `continue`, `raise_exception`, `strftime_now` (here in UTC),
-/// `tojson`
-/// without HTML's escapes, `namespace`, Python's methods of strings; `{% generation %}` has no effect.
+/// `apply_chat_template` does: `trim_blocks`, `lstrip_blocks`, `break` and `continue`, `raise_exception`,
+/// `strftime_now` (here in UTC), `tojson` without HTML's escapes, `namespace`, Python's methods of strings. A block
+/// `{% generation %}` has no effect.
 ///
 /// A template is a program from outside: its instructions, memory, depth, output and time are bounded.
 #[derive(Clone, Debug)]
@@ -90,8 +89,8 @@ impl ChatTemplate {
         Self::with_specials(path, source, specials).map(Some)
     }
 
-    /// A template from elsewhere, such as the metadata of a GGUF file, which `path` names in errors. Special tokens are
-    /// pairs such as `("bos_token", "<s>")`.
+    /// A template from elsewhere, such as the metadata of a GGUF file, which `path` names in errors. Special tokens
+    /// are pairs such as `("bos_token", "<s>")`.
     ///
     /// # Errors
     /// [`Error::File`] for a template that is too large or does not parse.
@@ -178,8 +177,7 @@ impl ChatTemplate {
     }
 
     /// The token ids of [`ChatTemplate::render`]. A template spells special tokens itself, so that none are added,
-    /// except
-    /// for the neutral form.
+    /// except for the neutral form.
     ///
     /// # Errors
     /// As for [`ChatTemplate::render`] and [`Tokenizer::encode`].

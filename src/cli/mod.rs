@@ -175,8 +175,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Ctrl-C ends a part of the work where there is one. Else it asks the engine to stop; what does not within a second
-/// (reading
-/// a terminal, say) is ended.
+/// (reading a terminal, say) is ended.
 fn stop_on_interrupt(cancel: CancelToken, part: Part) {
     let handler = move || {
         if part.cancel() {

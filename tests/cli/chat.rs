@@ -84,8 +84,7 @@ fn odd_models_and_templates_are_told() {
     );
 }
 
-/// More turns than the model's 84 positions hold: the oldest are left out, and a message that is too long alone is
-/// refused.
+/// More turns than the model's 84 positions hold: the oldest are left out, and a message too long alone is refused.
 #[test]
 fn long_conversations_leave_out_their_beginning() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -216,7 +216,8 @@ impl Shape {
     }
 }
 
-/// The answer as it is written, in server-sent events. When the client is gone, the channels close one after the other.
+/// The answer as it is written, in server-sent events. When the client is gone, the channels close one after the
+/// other.
 fn stream(shape: Shape, mut events: UnboundedReceiver<(usize, Event)>, count: usize, usage: bool) -> Response {
     let (lines, receiver) = unbounded_channel();
     let send =
