@@ -1,5 +1,6 @@
 //! Drives the real binary on the small models of tests/fixtures: exit codes, streams, and what is printed.
 
+mod chat;
 mod embed;
 mod generate;
 mod machine;
