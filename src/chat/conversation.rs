@@ -87,7 +87,7 @@ impl<'a> Chat<'a> {
     pub fn new(decoder: &'a Decoder, options: ChatOptions) -> Result<Self> {
         let template = match &options.template {
             Some(template) => template.clone(),
-            None => ChatTemplate::open(&decoder.model().dir)?.unwrap_or_else(ChatTemplate::neutral),
+            None => decoder.model().chat_template()?.unwrap_or_else(ChatTemplate::neutral),
         };
         let session = decoder.session(options.session.clone())?;
         let mut chat = Chat { decoder, template, options, messages: Vec::new(), left_out: 0, session, answer: None };

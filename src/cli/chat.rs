@@ -10,7 +10,7 @@ use rustyline::error::ReadlineError;
 use rustyline::history::MemHistory;
 use rustyline::{Config, Editor};
 use thalweg::chat::Asked;
-use thalweg::{ChatOptions, Error, LoadOptions, SessionOptions, Task};
+use thalweg::{ChatOptions, Error, LoadOptions, RUSTBOOK, SessionOptions, Task};
 
 use super::choice::Choice;
 use super::{Context, count, progress, say};
@@ -41,8 +41,8 @@ const COMMANDS: &str =
 #[derive(Args)]
 #[command(after_help = NOTES, allow_negative_numbers = true)]
 pub struct Chat {
-    /// Hugging Face folder, or the name of a model in the cache
-    #[arg(long, value_name = "M")]
+    /// Hugging Face folder, GGUF file, or the name of a model in the cache; else a small model of Rust's documentation
+    #[arg(long, value_name = "M", default_value = RUSTBOOK, hide_default_value = true)]
     model: PathBuf,
     /// What the model is told about itself, in front of all turns
     #[arg(long, value_name = "TEXT")]

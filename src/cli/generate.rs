@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use thalweg::{Decoder, Error, LoadOptions, Session, SessionOptions, TextStream};
+use thalweg::{Decoder, Error, LoadOptions, RUSTBOOK, Session, SessionOptions, TextStream};
 
 use super::choice::Choice;
 use super::{Context, Ids, count, progress, say};
@@ -27,8 +27,8 @@ Example:
 #[derive(Args)]
 #[command(after_help = NOTES, allow_negative_numbers = true, group = ArgGroup::new("what").required(true).args(["prompt", "ids"]))]
 pub struct Generate {
-    /// Hugging Face folder, or the name of a model in the cache
-    #[arg(long, value_name = "M")]
+    /// Hugging Face folder, GGUF file, or the name of a model in the cache; else a small model of Rust's documentation
+    #[arg(long, value_name = "M", default_value = RUSTBOOK, hide_default_value = true)]
     model: PathBuf,
     /// The text to continue; the tokenizer's special tokens are put in front where it has some
     #[arg(long, value_name = "TEXT")]
