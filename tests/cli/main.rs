@@ -3,6 +3,7 @@
 mod chat;
 mod embed;
 mod generate;
+mod gguf;
 mod machine;
 mod quantize;
 mod search;
