@@ -90,6 +90,23 @@ impl Decoder {
         Ok(decoder)
     }
 
+    /// The same decoder on another [`Gpu`], as after [`Gpu::rebuild`]. Its cache is empty: [`Session::rebuild`] brings
+    /// sessions over.
+    ///
+    /// # Errors
+    /// As [`Model::rebuild`].
+    pub async fn rebuild(&self, gpu: &Gpu) -> Result<Self> {
+        let model = &self.0.model;
+        let again = Self::load_with(gpu, &model.origin, model.options.clone()).await?;
+        model.is_again(&again.0.model)?;
+        Ok(again)
+    }
+
+    /// [`Decoder::rebuild`], blocking the calling thread.
+    pub fn rebuild_blocking(&self, gpu: &Gpu) -> Result<Self> {
+        pollster::block_on(self.rebuild(gpu))
+    }
+
     /// A session without any token.
     ///
     /// # Errors

@@ -48,6 +48,9 @@ pub struct Model {
     pub(crate) gpu: Gpu,
     /// The folder or the file.
     pub(crate) path: PathBuf,
+    /// What it was loaded by, and how: to load it again.
+    pub(crate) origin: PathBuf,
+    pub(crate) options: LoadOptions,
     pub(crate) spec: Spec,
     tokenizer: Option<Tokenizer>,
     template: Template,
@@ -82,10 +85,12 @@ impl Model {
         let weight_bytes = layout.bytes();
         let fingerprint = files.fingerprint(&layout)?;
         let weights = weights::upload(gpu, &layout, &files.sources, &options.task).await?.into();
-        let Files { path, spec, tokenizer, template, max_text, .. } = files;
+        let Files { path, origin, spec, tokenizer, template, max_text, .. } = files;
         Ok(Model {
             gpu: gpu.clone(),
             path,
+            origin,
+            options: LoadOptions { task: Task::default(), ..options.clone() },
             spec,
             tokenizer,
             template,
@@ -96,6 +101,29 @@ impl Model {
             weight_bytes,
             fingerprint,
         })
+    }
+
+    /// The same model on another [`Gpu`], as after [`Gpu::rebuild`]: its weights are read and uploaded again.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::File`] where the files have changed since they were loaded.
+    pub async fn rebuild(&self, gpu: &Gpu) -> Result<Self> {
+        let again = Self::load(gpu, &self.origin, self.options.clone()).await?;
+        self.is_again(&again)?;
+        Ok(again)
+    }
+
+    /// [`Model::rebuild`], blocking the calling thread.
+    pub fn rebuild_blocking(&self, gpu: &Gpu) -> Result<Self> {
+        pollster::block_on(self.rebuild(gpu))
+    }
+
+    /// Fails where another model has taken the place of this one's files.
+    pub(crate) fn is_again(&self, again: &Model) -> Result<()> {
+        match again.fingerprint == self.fingerprint {
+            true => Ok(()),
+            false => Err(Error::file(&self.path, "has changed since it was loaded")),
+        }
     }
 
     /// What the model is.
@@ -249,10 +277,17 @@ impl Template {
     }
 }
 
+/// A path that stays right when the program changes its folder.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
 /// What a model is made of, opened and checked before anything is allocated.
 pub(crate) struct Files {
     /// The folder or the file.
     pub path: PathBuf,
+    /// The same, or the folder of sentence-transformers around it.
+    origin: PathBuf,
     pub spec: Spec,
     names: Names,
     /// What makes vectors of an encoder's stream.
@@ -275,7 +310,7 @@ impl Files {
         match embedded::open(&path) {
             Some(file) => Self::open_gguf(file?),
             None if path.is_dir() => Self::open_folder(&path),
-            None => Self::open_gguf(Gguf::open(&path)?),
+            None => Self::open_gguf(Gguf::open(&path)?).map(|files| Files { origin: absolute(&path), ..files }),
         }
     }
 
@@ -296,11 +331,13 @@ impl Files {
             sources.push(Source::Folder(Checkpoint::open(&dense.dir)?));
         }
         let template = Template::Folder;
-        Ok(Files { path, spec, names: family.names, sentence, tokenizer, template, eos, max_text, sources })
+        let origin = absolute(folder);
+        Ok(Files { path, origin, spec, names: family.names, sentence, tokenizer, template, eos, max_text, sources })
     }
 
     fn open_gguf(file: Gguf) -> Result<Self> {
         let path = file.path().to_path_buf();
+        let origin = path.clone();
         let (spec, names) = from_gguf::read(&file)?;
         let sentence = from_gguf::sentence(&file)?;
         let tokenizer = Tokenizer::from_gguf(&file)?;
@@ -308,7 +345,7 @@ impl Files {
         let max_text = spec.max_tokens();
         let template = Template::of_gguf(&file)?;
         let sources = vec![Source::Gguf(file)];
-        Ok(Files { path, spec, names, sentence, tokenizer, template, eos, max_text, sources })
+        Ok(Files { path, origin, spec, names, sentence, tokenizer, template, eos, max_text, sources })
     }
 
     /// A hash (FNV-1a) of the spec, and of each tensor's name and first bytes: other weights of the same shape differ.
