@@ -171,6 +171,9 @@ impl Encoder {
             let Outcome { output, .. } = program.run(&batch).await?;
             let width = output.len() / members.len();
             for (&i, vector) in members.iter().zip(output.chunks_exact(width)) {
+                if vector.iter().any(|x| !x.is_finite()) {
+                    return Err(self.model.not_finite(&inputs[i].ids).await);
+                }
                 let keep = self.sentence.truncate_dim.unwrap_or(width).min(width);
                 vectors[i] = vector[..keep].to_vec();
             }
