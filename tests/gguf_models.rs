@@ -135,7 +135,16 @@ fn sessions_read_blocks_too() {
 #[test]
 fn what_is_written_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
-    let folders = ["gpt2_odd", "llama_gqa", "llama_linear", "llama_llama3", "llama_mha", "qwen2_bias", "qwen3_norm"];
+    let folders = [
+        "gpt2_odd",
+        "llama_gqa",
+        "llama_linear",
+        "llama_llama3",
+        "llama_mha",
+        "mistral_window",
+        "qwen2_bias",
+        "qwen3_norm",
+    ];
     for name in folders {
         let folder = fixtures(&format!("decoders/{name}"));
         let path = dir.path().join(format!("{name}.gguf"));
