@@ -46,14 +46,14 @@ def main():
     if args.check:
         check(args.folder, model, tokenizer)
         return
-    # Pages begin with the end mark; the tokenizer adds nothing by itself.
-    ids = tokenizer(tokenizer.bos_token + args.prompt, return_tensors="pt").input_ids
+    # A page begins with the end mark. A prompt rather stands amid a page, where most windows of the training began.
+    ids = tokenizer(args.prompt or tokenizer.bos_token, return_tensors="pt").input_ids
     torch.manual_seed(args.seed)
     how = dict(do_sample=False)
     if args.temperature:
         how = dict(do_sample=True, temperature=args.temperature, top_k=0, top_p=1.0)
     out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=args.tokens, pad_token_id=0, **how)
-    print(tokenizer.decode(out[0][1:]))
+    print(tokenizer.decode(out[0], skip_special_tokens=True))
 
 
 if __name__ == "__main__":
