@@ -21,3 +21,10 @@ pub fn told<T>(outcome: thalweg::Result<T>) -> Option<T> {
         }
     }
 }
+
+/// From now on a panic that is caught is no finding: the library catches those of the `tokenizers` crate and makes errors
+/// of them. One that nobody catches still ends the run.
+pub fn allow_caught_panics() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| std::panic::set_hook(Box::new(|_| {})));
+}
