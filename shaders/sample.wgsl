@@ -61,7 +61,7 @@ struct Row {
 }
 
 // What is chosen of a row that has no number.
-const NO_TOKEN = 0xffffffffu;
+const NO_TOKEN = 0x7f000000u;
 
 // An integer in the order of floats: 0 for NaN, then from -inf to +inf; the two zeros are the same.
 fn key_of(bits: u32) -> u32 {
