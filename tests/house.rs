@@ -33,7 +33,10 @@ fn every_kernel_has_its_namesakes() {
     assert_eq!(stems("shaders", "wgsl"), inventory, "shaders/");
     assert_eq!(without("src/kernels", &["mod", "link", "activation", "weight"]), inventory, "src/kernels/");
     assert_eq!(without("src/reference", &["mod", "quant"]), inventory, "src/reference/");
-    assert_eq!(without("src/check", &["mod", "random", "rig"]), inventory, "src/check/");
+    let (kernels_share, models) = (["mod", "case", "random", "rig"], ["forward", "models", "pieces"]);
+    let runner = ["expected", "invariants", "inventory", "report", "runner"];
+    let others = [&kernels_share[..], &models, &runner].concat();
+    assert_eq!(without("src/check", &others), inventory, "src/check/");
     let parts = stems("shaders/parts", "wgsl").into_iter().map(|part| format!("parts/{part}"));
     let files: BTreeSet<_> = stems("shaders", "wgsl").into_iter().chain(parts).collect();
     assert_eq!(SOURCES.iter().map(|(stem, _)| stem.to_string()).collect::<BTreeSet<_>>(), files, "SOURCES");

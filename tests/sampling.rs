@@ -31,6 +31,8 @@ fn outputs(rows: &[Row]) -> Outputs {
         batch,
         contents: Contents::from([(logits, bytemuck::cast_slice(&all).to_vec()), (ids, vec![0xff; 4 * rows.len()])]),
         expected: Vec::new(),
+        sampled: Vec::new(),
+        same: Vec::new(),
         token_rows: Vec::new(),
         tolerance: 0.0,
     };

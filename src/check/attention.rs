@@ -1,46 +1,58 @@
 //! Cases of `attention`.
 
-use super::random::{Random, bytes, widen};
+use super::random::{bytes, widen};
 use super::rig::POISON;
-use super::{Case, Contents, TOLERANCE};
+use super::{Contents, Inputs, Plan, Random};
 use crate::kernels::attention::{self, Attention, Heads, Mask, PAGE, RelativeBias};
 use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Batch, Slot};
 
+/// How much further than the longest sequence a table of biases reaches, as a model's does.
+pub(super) const REACH: usize = 3;
+
 pub(super) const HEAD_SIZES: [usize; 17] = [1, 3, 4, 10, 32, 33, 36, 64, 65, 96, 100, 128, 130, 151, 252, 255, 256];
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub fn plans() -> Vec<Plan> {
+    let mut plans = Vec::new();
     for head_size in HEAD_SIZES {
         for cap in [None, Some(1.5)] {
             for bias in [false, true] {
-                cases.push(case(random, Shape { bias, cap, ..Shape::new(2, head_size) }, &[3, 1, 9, 40]));
+                plans.push(case(Shape { bias, cap, ..Shape::new(2, head_size) }, &[3, 1, 9, 40]));
             }
             // chunks that begin and end within a page, and within a group of 8 keys
             let shape = Shape { kv_heads: 1, cap, mask: Mask::CAUSAL, ..Shape::new(2, head_size) };
-            cases.push(paged(random, shape, &[(61, 6), (0, 9), (4, 1), (63, 34)]));
+            plans.push(paged(shape, &[(61, 6), (0, 9), (4, 1), (63, 34)]));
         }
     }
     for lengths in [&[1][..], &[7, 8, 9, 16, 17], &[31, 32, 33], &[130]] {
         for bias in [false, true] {
-            cases.push(case(random, Shape { bias, ..Shape::new(3, 12) }, lengths));
+            plans.push(case(Shape { bias, ..Shape::new(3, 12) }, lengths));
         }
         // causal, windows of some tokens, and local on both sides; heads that share keys and values
         let local = Mask { before: 9, after: 20 };
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(40), local] {
             for kv_heads in [1, 3, 6] {
-                cases.push(case(random, Shape { kv_heads, mask, ..Shape::new(6, 10) }, lengths));
+                plans.push(case(Shape { kv_heads, mask, ..Shape::new(6, 10) }, lengths));
             }
         }
     }
+    // MiniLM's and GPT-2's, a prompt of SmolLM2's, and a chunk of Gemma 2's beside others
+    plans.push(case(Shape::new(12, 32), &[128, 19, 77]));
+    plans.push(case(Shape { mask: Mask::CAUSAL, ..Shape::new(12, 64) }, &[320]));
+    plans.push(paged(Shape { kv_heads: 3, mask: Mask::CAUSAL, ..Shape::new(9, 64) }, &[(0, 300)]));
+    let gemma = Shape { kv_heads: 4, cap: Some(50.0), mask: Mask::window(4096), ..Shape::new(8, 256) };
+    plans.push(paged(gemma, &[(320, 40), (0, 9)]));
+    // Llama 3's, long
+    let llama = Shape { kv_heads: 8, mask: Mask::CAUSAL, ..Shape::new(32, 128) };
+    plans.push(Plan { full: true, ..paged(llama, &[(1536, 512)]) });
     for sequences in [&[(0, 150)][..], &[(64, 64), (128, 1), (7, 120)], &[(0, 1), (200, 3), (63, 1), (64, 1)]] {
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(70)] {
             for (heads, kv_heads, head_size) in [(7, 7, 5), (6, 2, 12), (5, 1, 8)] {
-                cases.push(paged(random, Shape { kv_heads, mask, ..Shape::new(heads, head_size) }, sequences));
+                plans.push(paged(Shape { kv_heads, mask, ..Shape::new(heads, head_size) }, sequences));
             }
         }
     }
-    cases
+    plans
 }
 
 /// What differs between cases.
@@ -60,6 +72,30 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// Queries, keys and values in one buffer, as the product makes them.
+    pub fn in_rows(&self) -> Heads {
+        let width = self.heads * self.head_size;
+        let kv_width = self.kv_heads * self.head_size;
+        let stride = width + 2 * kv_width;
+        self.placed(Slot::Scratch(0), stride, stride, [width, width + kv_width])
+    }
+
+    /// Queries in rows, keys and values in a cache.
+    pub fn in_pages(&self) -> Heads {
+        let kv_stride = 2 * self.kv_heads * self.head_size;
+        let q_stride = self.heads * self.head_size + kv_stride;
+        self.placed(Slot::Cache(0), q_stride, kv_stride, [0, self.kv_heads * self.head_size])
+    }
+
+    fn placed(&self, kv: Slot, q_stride: usize, kv_stride: usize, [first_k, first_v]: [usize; 2]) -> Heads {
+        let Shape { heads, kv_heads, head_size, cap, mask, .. } = *self;
+        let scale = 1.0 / (head_size as f32).sqrt();
+        let (q, first_q) = (Slot::Scratch(0), 0);
+        Heads { q, q_stride, first_q, kv, kv_stride, first_k, first_v, heads, kv_heads, head_size, scale, cap, mask }
+    }
+}
+
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Shape { heads, kv_heads, head_size, mask, .. } = self;
@@ -71,42 +107,63 @@ impl std::fmt::Display for Shape {
     }
 }
 
-fn case(random: &mut Random, shape: Shape, lengths: &[usize]) -> Case {
-    let total: usize = lengths.iter().sum();
-    let longest = lengths.iter().copied().max().unwrap_or(1);
-    let qkv = Qkv::new(random, shape, total, longest);
-    let mut batch = Batch::new(attention::tile(shape.head_size));
-    for &length in lengths {
-        batch.push((0..length as u32).map(|i| (0, i, 0)), 0);
-    }
+fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
+    let heads = shape.in_rows();
     let width = shape.heads * shape.head_size;
-    let kernel = Attention { heads: qkv.heads, bias: qkv.bias, z: Slot::Scratch(1) };
-    Case {
-        kernel: "attention",
-        shape: format!("{shape}, sequences of {lengths:?}"),
-        dispatches: vec![kernel.dispatch()],
-        batch,
-        expected: vec![(Slot::Scratch(1), reference::attention(&qkv.input(), &Span::whole(lengths)))],
-        contents: qkv.contents(total * width),
-        token_rows: vec![(Slot::Scratch(0), qkv.heads.q_stride), (Slot::Scratch(1), width)],
-        tolerance: TOLERANCE,
-    }
+    let reach = lengths.iter().copied().max().unwrap_or(1) + REACH;
+    let bias = shape.bias.then_some(RelativeBias { table: Slot::Weight(0), reach });
+    let kernel = Attention { heads, bias, z: Slot::Scratch(1) };
+    let token_rows = vec![(Slot::Scratch(0), heads.q_stride), (Slot::Scratch(1), width)];
+    let name = format!("{shape}, sequences of {lengths:?}");
+    Plan::new("attention", name, vec![kernel.dispatch()], token_rows, move |random| {
+        let total: usize = lengths.iter().sum();
+        let qkv = Qkv::new(random, shape, total, reach);
+        let mut batch = Batch::new(attention::tile(shape.head_size));
+        for &length in lengths {
+            batch.push((0..length as u32).map(|i| (0, i, 0)), 0);
+        }
+        let contents = qkv.contents(total * width);
+        judged(random, &qkv.input(), &Span::whole(lengths), batch, contents)
+    })
 }
 
-fn paged(random: &mut Random, shape: Shape, sequences: &[(usize, usize)]) -> Case {
-    let paged = Paged::new(random, shape, attention::tile(shape.head_size), sequences);
+fn paged(shape: Shape, sequences: &'static [(usize, usize)]) -> Plan {
+    let heads = shape.in_pages();
     let width = shape.heads * shape.head_size;
-    let kernel = Attention { heads: paged.heads, bias: None, z: Slot::Scratch(1) };
-    Case {
-        kernel: "attention",
-        shape: format!("{shape}, (past, own) of {sequences:?}"),
-        dispatches: vec![kernel.dispatch()],
-        expected: vec![(Slot::Scratch(1), reference::attention(&paged.input(), &paged.spans))],
-        contents: paged.contents(Slot::Scratch(1), paged.tokens() * width),
-        batch: paged.batch,
-        token_rows: vec![(Slot::Scratch(0), paged.heads.q_stride), (Slot::Scratch(1), width)],
-        tolerance: TOLERANCE,
+    let kernel = Attention { heads, bias: None, z: Slot::Scratch(1) };
+    let token_rows = vec![(Slot::Scratch(0), heads.q_stride), (Slot::Scratch(1), width)];
+    let name = format!("{shape}, (past, own) of {sequences:?}");
+    Plan::new("attention", name, vec![kernel.dispatch()], token_rows, move |random| {
+        let paged = Paged::new(random, shape, attention::tile(shape.head_size), sequences);
+        let contents = paged.contents(Slot::Scratch(1), paged.tokens() * width);
+        judged(random, &paged.input(), &paged.spans, paged.batch.clone(), contents)
+    })
+}
+
+/// More queries than this are too many for the reference.
+const MANY: usize = 200;
+
+/// All outputs beside the reference; of many queries, those of some.
+fn judged(random: &mut Random, input: &AttentionInput<'_>, spans: &[Span], batch: Batch, contents: Contents) -> Inputs {
+    let z = Slot::Scratch(1);
+    let width = input.heads.heads * input.heads.head_size;
+    let queries = spans.iter().map(|span| span.queries).sum::<usize>();
+    if queries <= MANY {
+        return Inputs::new(batch, contents, vec![(z, reference::attention(input, spans))]);
     }
+    // as many as make 4,096 elements, and those at the edges of the sequences
+    let mut some: Vec<usize> = (0..4096usize.div_ceil(width)).map(|_| random.below(queries)).collect();
+    some.extend(spans.iter().flat_map(|span| [span.row, span.row + span.queries - 1]));
+    some.sort_unstable();
+    some.dedup();
+    let mut elements = Vec::new();
+    for row in some {
+        for span in spans.iter().filter(|span| (span.row..span.row + span.queries).contains(&row)) {
+            let one = Span { row, queries: 1, past: span.past + row - span.row, keys: span.keys.clone() };
+            elements.extend((row * width..).zip(reference::attention(input, &[one])));
+        }
+    }
+    Inputs::new(batch, contents, Vec::new()).sampled(z, elements)
 }
 
 /// Random queries of some sequences, and a cache that holds their keys and values in pages in no order. Nothing may be
@@ -124,10 +181,10 @@ pub(super) struct Paged {
 impl Paged {
     /// `sequences` are how many tokens of each were before, and how many are in the batch.
     pub fn new(random: &mut Random, shape: Shape, tile: u32, sequences: &[(usize, usize)]) -> Self {
-        let Shape { heads, kv_heads, head_size, .. } = shape;
+        let heads = shape.in_pages();
         let page = PAGE as usize;
-        let kv_stride = 2 * kv_heads * head_size;
-        let q_stride = heads * head_size + kv_stride;
+        let Heads { q_stride, kv_stride, .. } = heads;
+        let width = shape.heads * shape.head_size;
         let needed = |&(past, own): &(usize, usize)| (past + own).div_ceil(page);
         let free = random.shuffled(sequences.iter().map(needed).sum::<usize>() + 2);
         let mut kv = vec![f32::from_bits(POISON); free.len() * page * kv_stride];
@@ -147,31 +204,9 @@ impl Paged {
         }
         let mut q = vec![f32::from_bits(POISON); row * q_stride];
         for row in q.chunks_exact_mut(q_stride) {
-            row[..heads * head_size].copy_from_slice(&random.values(heads * head_size, 0.0, 2.0));
+            row[..width].copy_from_slice(&random.values(width, 0.0, 2.0));
         }
-        Paged {
-            heads: Heads {
-                q: Slot::Scratch(0),
-                q_stride,
-                first_q: 0,
-                kv: Slot::Cache(0),
-                kv_stride,
-                first_k: 0,
-                first_v: kv_heads * head_size,
-                heads,
-                kv_heads,
-                head_size,
-                scale: 1.0 / (head_size as f32).sqrt(),
-                cap: shape.cap,
-                mask: shape.mask,
-            },
-            batch,
-            spans,
-            wide_q: widen(&q),
-            wide_kv: widen(&kv),
-            q,
-            kv,
-        }
+        Paged { heads, batch, spans, wide_q: widen(&q), wide_kv: widen(&kv), q, kv }
     }
 
     /// In the batch.
@@ -197,7 +232,6 @@ impl Paged {
 /// Random queries, keys and values of some tokens, and a table of biases.
 pub(super) struct Qkv {
     pub heads: Heads,
-    pub bias: Option<RelativeBias>,
     values: Vec<f32>,
     table: Vec<f32>,
     wide_values: Vec<f64>,
@@ -207,32 +241,13 @@ pub(super) struct Qkv {
 }
 
 impl Qkv {
-    pub fn new(random: &mut Random, shape: Shape, tokens: usize, longest: usize) -> Self {
-        let Shape { heads, kv_heads, head_size, .. } = shape;
-        let (width, kv_width) = (heads * head_size, kv_heads * head_size);
-        let stride = width + 2 * kv_width;
-        // longer than the longest sequence, as a model's table is
-        let reach = longest + 3;
-        let values = random.values(tokens * stride, 0.0, 2.0);
+    pub fn new(random: &mut Random, shape: Shape, tokens: usize, reach: usize) -> Self {
+        let heads = shape.in_rows();
+        let values = random.values(tokens * heads.q_stride, 0.0, 2.0);
         // away from 0, so that a single score does not cancel
-        let table = random.values(heads * (2 * reach - 1), 7.0, 2.0);
+        let table = random.values(shape.heads * (2 * reach - 1), 7.0, 2.0);
         Qkv {
-            heads: Heads {
-                q: Slot::Scratch(0),
-                q_stride: stride,
-                first_q: 0,
-                kv: Slot::Scratch(0),
-                kv_stride: stride,
-                first_k: width,
-                first_v: width + kv_width,
-                heads,
-                kv_heads,
-                head_size,
-                scale: 1.0 / (head_size as f32).sqrt(),
-                cap: shape.cap,
-                mask: shape.mask,
-            },
-            bias: shape.bias.then_some(RelativeBias { table: Slot::Weight(0), reach }),
+            heads,
             wide_values: widen(&values),
             wide_table: if shape.bias { widen(&table) } else { Vec::new() },
             values,

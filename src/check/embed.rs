@@ -1,15 +1,15 @@
 //! Cases of `embed`.
 
-use super::random::{Random, bytes, widen};
+use super::random::{bytes, widen};
 use super::rig::POISON;
-use super::{Case, TOLERANCE};
+use super::{Inputs, Plan};
 use crate::kernels::WeightType;
 use crate::kernels::embed::Embed;
 use crate::reference;
-use crate::schedule::{Batch, Slot};
+use crate::schedule::{Batch, Input, Slot};
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub fn plans() -> Vec<Plan> {
+    let mut plans = Vec::new();
     for weight in WeightType::ALL {
         let widths: &[usize] = match weight.block().elements {
             1 => &[1, 3, 4, 30, 130, 384],
@@ -20,43 +20,22 @@ pub fn cases(random: &mut Random) -> Vec<Case> {
             for (positions, types) in [(false, false), (true, false), (true, true)] {
                 // one chunk of the word table, and three of which the last is short
                 for chunk_rows in [17, 7] {
-                    cases.push(case(random, weight, columns, positions, types, chunk_rows));
+                    plans.push(case(weight, columns, positions, types, chunk_rows));
                 }
             }
         }
     }
-    cases
+    plans
 }
 
-fn case(
-    random: &mut Random,
-    weight: WeightType,
-    columns: usize,
-    has_positions: bool,
-    has_types: bool,
-    chunk_rows: usize,
-) -> Case {
-    const ROWS: usize = 17;
-    let mut batch = Batch::new(32);
-    for length in [5, 1, 9] {
-        let ids: Vec<_> = (0..length).map(|i| (random.below(ROWS) as u32, i, random.below(2) as u32)).collect();
-        batch.push(ids, 0);
-    }
-    let mut contents = super::Contents::new();
+const ROWS: usize = 17;
+
+fn case(weight: WeightType, columns: usize, has_positions: bool, has_types: bool, chunk_rows: usize) -> Plan {
     // quantised words alone: what a block's elements are, to the bit
     let exact = weight.quantised() && !has_positions;
     let scale = if has_types || exact { 1.0 } else { 6.5 };
-    let positions = random.values(9 * columns, 0.0, 1.0);
-    let types = random.values(2 * columns, 0.0, 1.0);
-    contents.insert(Slot::Weight(100), bytes(&positions));
-    contents.insert(Slot::Weight(101), bytes(&types));
-    contents.insert(Slot::Stream, POISON.to_le_bytes().repeat(15 * columns));
-    let (mut words, mut dispatches) = (Vec::new(), Vec::new());
-    for (i, first_row) in (0..ROWS).step_by(chunk_rows).enumerate() {
-        let rows = chunk_rows.min(ROWS - first_row);
-        let (stored, values) = random.weight(rows, columns, weight);
-        words.extend(values);
-        contents.insert(Slot::Weight(i), stored);
+    let chunks = move || (0..ROWS).step_by(chunk_rows).map(move |first| (first, chunk_rows.min(ROWS - first)));
+    let dispatch = |(i, (first_row, rows))| {
         let embed = Embed {
             weight,
             words: Slot::Weight(i),
@@ -67,20 +46,34 @@ fn case(
             types: has_types.then_some(Slot::Weight(101)),
             scale,
         };
-        dispatches.push(embed.dispatch());
-    }
-    let given = |table: &[f32], has: bool| if has { widen(table) } else { Vec::new() };
-    let tokens: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(batch.input(crate::schedule::Input::Tokens));
-    let (p, t) = (given(&positions, has_positions), given(&types, has_types));
-    let expected = reference::embed(&tokens, &words, &p, &t, columns, scale.into());
-    Case {
-        kernel: "embed",
-        shape: format!("15 tokens of {ROWS} words in chunks of {chunk_rows}, {columns} columns"),
-        dispatches,
-        batch,
-        contents,
-        expected: vec![(Slot::Stream, expected)],
-        token_rows: vec![(Slot::Input(crate::schedule::Input::Tokens), 4), (Slot::Stream, columns)],
-        tolerance: if exact { 0.0 } else { TOLERANCE },
-    }
+        embed.dispatch()
+    };
+    let dispatches = chunks().enumerate().map(dispatch).collect();
+    let shape = format!("15 tokens of {ROWS} words in chunks of {chunk_rows}, {columns} columns");
+    let token_rows = vec![(Slot::Input(Input::Tokens), 4), (Slot::Stream, columns)];
+    let plan = Plan::new("embed", shape, dispatches, token_rows, move |random| {
+        let mut batch = Batch::new(32);
+        for length in [5, 1, 9] {
+            let ids: Vec<_> = (0..length).map(|i| (random.below(ROWS) as u32, i, random.below(2) as u32)).collect();
+            batch.push(ids, 0);
+        }
+        let mut contents = super::Contents::new();
+        let positions = random.values(9 * columns, 0.0, 1.0);
+        let types = random.values(2 * columns, 0.0, 1.0);
+        contents.insert(Slot::Weight(100), bytes(&positions));
+        contents.insert(Slot::Weight(101), bytes(&types));
+        contents.insert(Slot::Stream, POISON.to_le_bytes().repeat(15 * columns));
+        let mut words = Vec::new();
+        for (i, (_, rows)) in chunks().enumerate() {
+            let (stored, values) = random.weight(rows, columns, weight);
+            words.extend(values);
+            contents.insert(Slot::Weight(i), stored);
+        }
+        let given = |table: &[f32], has: bool| if has { widen(table) } else { Vec::new() };
+        let tokens: Vec<[u32; 4]> = bytemuck::pod_collect_to_vec(batch.input(Input::Tokens));
+        let (p, t) = (given(&positions, has_positions), given(&types, has_types));
+        let expected = reference::embed(&tokens, &words, &p, &t, columns, scale.into());
+        Inputs::new(batch, contents, vec![(Slot::Stream, expected)])
+    });
+    Plan { tolerance: if exact { 0.0 } else { plan.tolerance }, ..plan }
 }

@@ -1,37 +1,35 @@
 //! Cases of `gate`.
 
-use super::random::{Random, bytes, widen};
+use super::random::{bytes, widen};
 use super::rig::POISON;
-use super::{Case, Contents, TOLERANCE, tokens};
+use super::{Contents, Inputs, Plan, tokens};
 use crate::kernels::activation::Activation;
 use crate::kernels::gate::Gate;
 use crate::reference;
 use crate::schedule::Slot;
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub fn plans() -> Vec<Plan> {
+    let mut plans = Vec::new();
     for activation in Activation::ALL {
-        for (rows, columns) in [(1, 1), (3, 85), (7, 128), (33, 61)] {
-            cases.push(case(random, activation, rows, columns));
+        // the last is SmolLM2-135M's
+        for (rows, columns) in [(1, 1), (3, 85), (7, 128), (33, 61), (32, 1536)] {
+            plans.push(case(activation, rows, columns));
         }
     }
-    cases
+    plans
 }
 
-fn case(random: &mut Random, activation: Activation, rows: usize, columns: usize) -> Case {
-    let gate_up = random.values(rows * 2 * columns, 1.0, 4.0);
+fn case(activation: Activation, rows: usize, columns: usize) -> Plan {
     let gate = Gate { activation, gate_up: Slot::Scratch(0), output: Slot::Scratch(1), columns };
-    Case {
-        kernel: "gate",
-        shape: format!("{rows} rows of {columns}"),
-        dispatches: vec![gate.dispatch()],
-        batch: tokens(rows),
-        contents: Contents::from([
+    let token_rows = vec![(Slot::Scratch(0), 2 * columns), (Slot::Scratch(1), columns)];
+    let shape = format!("{rows} rows of {columns}");
+    Plan::new("gate", shape, vec![gate.dispatch()], token_rows, move |random| {
+        let gate_up = random.values(rows * 2 * columns, 1.0, 4.0);
+        let contents = Contents::from([
             (Slot::Scratch(0), bytes(&gate_up)),
             (Slot::Scratch(1), POISON.to_le_bytes().repeat(rows * columns)),
-        ]),
-        expected: vec![(Slot::Scratch(1), reference::gate(&widen(&gate_up), columns, activation))],
-        token_rows: vec![(Slot::Scratch(0), 2 * columns), (Slot::Scratch(1), columns)],
-        tolerance: TOLERANCE,
-    }
+        ]);
+        let expected = reference::gate(&widen(&gate_up), columns, activation);
+        Inputs::new(tokens(rows), contents, vec![(Slot::Scratch(1), expected)])
+    })
 }

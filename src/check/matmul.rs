@@ -1,8 +1,8 @@
-//! Cases of `matmul`.
+//! Cases of `matmul`, and of `matvec`, which takes what it takes.
 
 use super::random::{Random, bytes, widen};
 use super::rig::POISON;
-use super::{Case, Contents, TOLERANCE, tokens};
+use super::{Contents, Inputs, Plan, tokens};
 use crate::kernels::WeightType;
 use crate::kernels::matmul::{Activation, Form, MatMul, Output};
 use crate::reference;
@@ -27,34 +27,66 @@ const SHAPES: [(usize, usize, usize); 12] = [
 /// M, N: the same edges for quantised weights, whose K is whole blocks.
 const QUANTISED: [(usize, usize); 8] = [(1, 5), (2, 33), (3, 34), (5, 31), (9, 65), (16, 7), (33, 9), (65, 66)];
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    let products = Form::ALL.map(|form| move |product: &MatMul| MatMul { form, ..*product }.dispatch());
-    products.iter().flat_map(|product| products_of(random, &SHAPES, product)).collect()
+/// Products of real models: MiniLM's FFN, GPT-2's QKV, SmolLM2's W_O, TinyLlama's FFN, Llama 3's and Qwen 2.5's.
+const REAL: [Typed; 8] = [
+    (WeightType::F32, (128, 1536, 384)),
+    (WeightType::F16, (67, 2304, 768)),
+    (WeightType::Bf16, (50, 576, 576)),
+    (WeightType::Q8_0, (33, 2048, 5632)),
+    (WeightType::Q4_0, (17, 4096, 2048)),
+    (WeightType::Q4K, (9, 1024, 4096)),
+    (WeightType::Q5K, (12, 896, 4864)),
+    (WeightType::Q6K, (20, 1536, 2048)),
+];
+
+/// Those that take long: a square one, GPT-2's head, and more tiles than workgroups in one dimension.
+const LARGE: [Typed; 3] =
+    [(WeightType::F32, (1024, 1024, 1024)), (WeightType::F16, (5, 50257, 768)), (WeightType::F32, (300_000, 65, 4))];
+
+pub fn plans() -> Vec<Plan> {
+    let forms = Form::ALL.into_iter();
+    let product = |form| move |product: &MatMul| MatMul { form, ..*product }.dispatch();
+    let mut plans: Vec<Plan> =
+        forms.flat_map(|form| plans_of("matmul", &SHAPES, &REAL, &LARGE, &product(form))).collect();
+    // the plainest kernel, which large outputs are compared with, on its own
+    for weight_type in WeightType::ALL {
+        let depths: &[usize] = if weight_type.quantised() { &[256, 512] } else { &[4, 7, 13, 384] };
+        for (&depth, (m, n)) in depths.iter().zip(QUANTISED.into_iter().rev()) {
+            let maker = Maker { weight_type, bias: false, activation: Activation::None, add: false, chunk: 0 };
+            plans.push(maker.plan("matmul", (m, n, depth), &MatMul::plainest));
+        }
+    }
+    plans
 }
 
+/// M, N and K of products with weights of that type.
+pub(super) type Typed = (WeightType, (usize, usize, usize));
+
 /// Cases of every variant of a product, `dispatch`ed by its kernel.
-pub(super) fn products_of(
-    random: &mut Random,
+pub(super) fn plans_of(
+    kernel: &'static str,
     shapes: &[(usize, usize, usize)],
+    real: &[Typed],
+    large: &[Typed],
     dispatch: &dyn Fn(&MatMul) -> Dispatch,
-) -> Vec<Case> {
-    let mut cases = Vec::new();
+) -> Vec<Plan> {
+    let mut plans = Vec::new();
+    let none = Activation::None;
     let (quantised, floats): (Vec<_>, Vec<_>) = WeightType::ALL.into_iter().partition(|w| w.quantised());
     for weight_type in floats {
         for bias in [false, true] {
             for (i, &shape) in shapes.iter().enumerate() {
                 let activation = Activation::ALL[i % Activation::ALL.len()];
-                cases.push(Maker { dispatch, weight_type, bias, activation, add: false, chunk: 0 }.case(random, shape));
-                let plain = Activation::None;
+                let maker = Maker { weight_type, bias, activation, add: false, chunk: 0 };
+                plans.push(maker.plan(kernel, shape, dispatch));
                 let chunk = if i % 2 == 0 { 0 } else { 64 };
-                cases.push(
-                    Maker { dispatch, weight_type, bias, activation: plain, add: true, chunk }.case(random, shape),
-                );
+                let maker = Maker { weight_type, bias, activation: none, add: true, chunk };
+                plans.push(maker.plan(kernel, shape, dispatch));
             }
             for activation in Activation::ALL {
                 for shape in [(5, 34, 12), (10, 35, 14)] {
-                    let maker = Maker { dispatch, weight_type, bias, activation, add: false, chunk: 20 };
-                    cases.push(maker.case(random, shape));
+                    let maker = Maker { weight_type, bias, activation, add: false, chunk: 20 };
+                    plans.push(maker.plan(kernel, shape, dispatch));
                 }
             }
         }
@@ -68,20 +100,23 @@ pub(super) fn products_of(
                 let activation = activations[i % activations.len()];
                 // chunks that begin at odd rows, so that blocks lie at every place in a word
                 let chunk = if i % 2 == 0 { 0 } else { 21 };
-                cases.push(Maker { dispatch, weight_type, bias, activation, add: false, chunk }.case(random, shape));
-                let plain = Activation::None;
-                cases.push(
-                    Maker { dispatch, weight_type, bias, activation: plain, add: true, chunk: 21 - chunk }
-                        .case(random, shape),
-                );
+                let maker = Maker { weight_type, bias, activation, add: false, chunk };
+                plans.push(maker.plan(kernel, shape, dispatch));
+                let maker = Maker { weight_type, bias, activation: none, add: true, chunk: 21 - chunk };
+                plans.push(maker.plan(kernel, shape, dispatch));
             }
         }
     }
-    cases
+    for (full, (weight_type, shape)) in real.iter().map(|r| (false, *r)).chain(large.iter().map(|l| (true, *l))) {
+        let maker = Maker { weight_type, bias: false, activation: none, add: false, chunk: 0 };
+        plans.push(Plan { full, ..maker.large(kernel, shape, dispatch) });
+    }
+    plans
 }
 
-struct Maker<'a> {
-    dispatch: &'a dyn Fn(&MatMul) -> Dispatch,
+/// What a product is, apart from its kernel and its shape.
+#[derive(Clone, Copy)]
+struct Maker {
     weight_type: WeightType,
     bias: bool,
     activation: Activation,
@@ -90,62 +125,109 @@ struct Maker<'a> {
     chunk: usize,
 }
 
-impl Maker<'_> {
-    fn case(&self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Case {
+/// What the plainest kernel writes.
+const PLAIN: Slot = Slot::Scratch(2);
+
+impl Maker {
+    fn plan(self, kernel: &'static str, shape: (usize, usize, usize), dispatch: &dyn Fn(&MatMul) -> Dispatch) -> Plan {
+        let (m, n, k) = shape;
+        let dispatches = self.products(n, k).map(|product| dispatch(&product)).collect();
+        let name = format!("[{m},{k}]x[{k},{n}] in chunks of {}", self.step(n));
+        let token_rows = vec![(Slot::Scratch(0), k), (self.output().1, n)];
+        Plan::new(kernel, name, dispatches, token_rows, move |random| self.inputs(random, shape))
+    }
+
+    /// A large one: the reference for some elements, and for all the plainest kernel.
+    fn large(self, kernel: &'static str, shape: (usize, usize, usize), dispatch: &dyn Fn(&MatMul) -> Dispatch) -> Plan {
+        let (m, n, k) = shape;
+        let mut dispatches: Vec<_> = self.products(n, k).map(|product| dispatch(&product)).collect();
+        let plain = |product: MatMul| MatMul { output: Output::Store(PLAIN), ..product }.plainest();
+        dispatches.extend(self.products(n, k).map(plain));
+        let token_rows = vec![(Slot::Scratch(0), k), (self.output().1, n)];
+        let name = format!("[{m},{k}]x[{k},{n}], {} elements and the plainest kernel", SAMPLED);
+        Plan::new(kernel, name, dispatches, token_rows, move |random| self.large_inputs(random, shape))
+    }
+
+    fn step(&self, n: usize) -> usize {
+        if self.chunk == 0 { n } else { self.chunk }
+    }
+
+    fn output(&self) -> (Output, Slot) {
+        if self.add { (Output::AddToStream, Slot::Stream) } else { (Output::Store(Slot::Scratch(1)), Slot::Scratch(1)) }
+    }
+
+    /// One product for each chunk of the weight.
+    fn products(self, n: usize, k: usize) -> impl Iterator<Item = MatMul> {
+        let step = self.step(n);
+        (0..n).step_by(step).enumerate().map(move |(i, out_first)| MatMul {
+            form: Form::Register,
+            weight_type: self.weight_type,
+            input: Slot::Scratch(0),
+            rows: MatMul::TOKENS,
+            weight: Slot::Weight(2 * i),
+            columns: step.min(n - out_first),
+            depth: k,
+            bias: self.bias.then_some(Slot::Weight(2 * i + 1)),
+            activation: self.activation,
+            output: self.output().0,
+            out_columns: n,
+            out_first,
+        })
+    }
+
+    fn inputs(self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Inputs {
         let rows = random.values(m * k, 0.0, 1.0);
         // away from 0, so that no sum of few outputs cancels: an error relative to nothing says nothing
         let before = random.values(m * n, 4.0, 1.0);
-        let step = if self.chunk == 0 { n } else { self.chunk };
-        let (output, slot) = if self.add {
-            (Output::AddToStream, Slot::Stream)
-        } else {
-            (Output::Store(Slot::Scratch(1)), Slot::Scratch(1))
-        };
+        let slot = self.output().1;
         let mut contents = Contents::from([
             (Slot::Scratch(0), bytes(&rows)),
             (slot, if self.add { bytes(&before) } else { POISON.to_le_bytes().repeat(m * n) }),
         ]);
-        let (mut weights, mut biases, mut dispatches) = (Vec::new(), Vec::new(), Vec::new());
-        for (i, out_first) in (0..n).step_by(step).enumerate() {
-            let columns = step.min(n - out_first);
-            let (stored, values) = random.weight(columns, k, self.weight_type);
-            let bias = random.values(columns, 3.0, 1.0);
-            contents.insert(Slot::Weight(2 * i), stored);
-            contents.insert(Slot::Weight(2 * i + 1), bytes(&bias));
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for product in self.products(n, k) {
+            let (stored, values) = random.weight(product.columns, k, self.weight_type);
             weights.extend(values);
-            biases.extend(widen(&bias));
-            let product = MatMul {
-                form: Form::Register,
-                weight_type: self.weight_type,
-                input: Slot::Scratch(0),
-                rows: MatMul::TOKENS,
-                weight: Slot::Weight(2 * i),
-                columns,
-                depth: k,
-                bias: self.bias.then_some(Slot::Weight(2 * i + 1)),
-                activation: self.activation,
-                output,
-                out_columns: n,
-                out_first,
-            };
-            dispatches.push((self.dispatch)(&product));
-        }
-        if !self.bias {
-            biases.clear();
+            contents.insert(product.weight, stored);
+            if let Some(slot) = product.bias {
+                let bias = random.values(product.columns, 3.0, 1.0);
+                contents.insert(slot, bytes(&bias));
+                biases.extend(widen(&bias));
+            }
         }
         let mut expected = reference::matmul(&widen(&rows), &weights, &biases, n, k, self.activation);
         if self.add {
             expected = reference::residual_add(&widen(&before), &expected);
         }
-        Case {
-            kernel: dispatches[0].variant.kernel,
-            shape: format!("[{m},{k}]x[{k},{n}] in chunks of {step}"),
-            dispatches,
-            batch: tokens(m),
-            contents,
-            expected: vec![(slot, expected)],
-            token_rows: vec![(Slot::Scratch(0), k), (slot, n)],
-            tolerance: TOLERANCE,
-        }
+        Inputs::new(tokens(m), contents, vec![(slot, expected)])
+    }
+
+    /// Without bias and activation, which the plainest kernel does not have.
+    fn large_inputs(self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Inputs {
+        let rows = random.values(m * k, 0.0, 1.0);
+        let (stored, weight) = random.weight(n, k, self.weight_type);
+        let poison = POISON.to_le_bytes().repeat(m * n);
+        let out = self.output().1;
+        let contents = Contents::from([
+            (Slot::Scratch(0), bytes(&rows)),
+            (Slot::Weight(0), stored),
+            (out, poison.clone()),
+            (PLAIN, poison),
+        ]);
+        // what lies anywhere, the first and last row and column, and the corners
+        let mut places: Vec<usize> = (0..SAMPLED).map(|_| random.below(m * n)).collect();
+        places.extend((0..n).chain((m - 1) * n..m * n).step_by(5));
+        places.extend((0..m).flat_map(|row| [row * n, row * n + n - 1]));
+        let wide = widen(&rows);
+        let element = |place: usize| {
+            let (row, column) = (place / n, place % n);
+            let (row, weight) = (&wide[row * k..(row + 1) * k], &weight[column * k..(column + 1) * k]);
+            (place, reference::matmul(row, weight, &[], 1, k, Activation::None)[0])
+        };
+        let elements = places.into_iter().map(element).collect();
+        Inputs::new(tokens(m), contents, Vec::new()).sampled(out, elements).same(out, PLAIN)
     }
 }
+
+/// Elements of a large output that the reference computes, beside its edges.
+const SAMPLED: usize = 4096;

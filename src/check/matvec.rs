@@ -1,8 +1,8 @@
 //! Cases of `matvec`.
 
-use super::Case;
-use super::matmul::products_of;
-use super::random::Random;
+use super::Plan;
+use super::matmul::{Typed, plans_of};
+use crate::kernels::WeightType;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::matvec::{Form, MatVec};
 
@@ -24,9 +24,24 @@ const SHAPES: [(usize, usize, usize); 14] = [
     (4, 100, 1536),
 ];
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    let products = Form::ALL.map(|form| move |product: &MatMul| few(form, product).dispatch());
-    products.iter().flat_map(|product| products_of(random, &SHAPES, product)).collect()
+/// Products of real models' decode steps: GPT-2's FFN, MiniLM's vocabulary, and what quantised models have.
+const REAL: [Typed; 8] = [
+    (WeightType::F32, (1, 3072, 768)),
+    (WeightType::F16, (1, 30522, 384)),
+    (WeightType::Bf16, (3, 576, 1536)),
+    (WeightType::Q8_0, (1, 5632, 2048)),
+    (WeightType::Q4_0, (2, 2048, 5632)),
+    (WeightType::Q4K, (1, 1024, 4096)),
+    (WeightType::Q5K, (5, 896, 4864)),
+    (WeightType::Q6K, (1, 4096, 2048)),
+];
+
+/// Those that take long: SmolLM2's head, and Llama 3's FFN.
+const LARGE: [Typed; 2] = [(WeightType::F16, (1, 49152, 576)), (WeightType::Q4K, (1, 14336, 4096))];
+
+pub fn plans() -> Vec<Plan> {
+    let product = |form| move |product: &MatMul| few(form, product).dispatch();
+    Form::ALL.into_iter().flat_map(|form| plans_of("matvec", &SHAPES, &REAL, &LARGE, &product(form))).collect()
 }
 
 fn few(form: Form, product: &MatMul) -> MatVec {

@@ -15,6 +15,13 @@ impl Random {
         Random(seed)
     }
 
+    /// From a seed and a name: another sequence for each name.
+    pub fn of(seed: u64, name: &str) -> Self {
+        // FNV-1a, from a start that the seed has changed
+        let start = Random(seed).bits();
+        Random(name.bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)))
+    }
+
     /// 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,26 +1,25 @@
 //! Cases of `residual_add`.
 
-use super::random::{Random, bytes, widen};
-use super::{Case, Contents, TOLERANCE, tokens};
+use super::random::{bytes, widen};
+use super::{Contents, Inputs, Plan, tokens};
 use crate::kernels::residual_add::ResidualAdd;
 use crate::reference;
 use crate::schedule::Slot;
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    [(1, 1), (1, 255), (3, 85), (7, 384), (130, 33)].map(|(rows, columns)| case(random, rows, columns)).into()
+pub fn plans() -> Vec<Plan> {
+    // the last is of a prompt of GPT-2
+    [(1, 1), (1, 255), (3, 85), (7, 384), (130, 33), (512, 768)].map(|(rows, columns)| case(rows, columns)).into()
 }
 
-fn case(random: &mut Random, rows: usize, columns: usize) -> Case {
-    let stream = random.values(rows * columns, 0.0, 1.0);
-    let term = random.values(rows * columns, 0.0, 1.0);
-    Case {
-        kernel: "residual_add",
-        shape: format!("{rows} rows of {columns}"),
-        dispatches: vec![ResidualAdd { term: Slot::Scratch(0), columns }.dispatch()],
-        batch: tokens(rows),
-        contents: Contents::from([(Slot::Stream, bytes(&stream)), (Slot::Scratch(0), bytes(&term))]),
-        expected: vec![(Slot::Stream, reference::residual_add(&widen(&stream), &widen(&term)))],
-        token_rows: vec![(Slot::Scratch(0), columns), (Slot::Stream, columns)],
-        tolerance: TOLERANCE,
-    }
+fn case(rows: usize, columns: usize) -> Plan {
+    let add = ResidualAdd { term: Slot::Scratch(0), columns };
+    let token_rows = vec![(Slot::Scratch(0), columns), (Slot::Stream, columns)];
+    let shape = format!("{rows} rows of {columns}");
+    Plan::new("residual_add", shape, vec![add.dispatch()], token_rows, move |random| {
+        let stream = random.values(rows * columns, 0.0, 1.0);
+        let term = random.values(rows * columns, 0.0, 1.0);
+        let expected = reference::residual_add(&widen(&stream), &widen(&term));
+        let contents = Contents::from([(Slot::Stream, bytes(&stream)), (Slot::Scratch(0), bytes(&term))]);
+        Inputs::new(tokens(rows), contents, vec![(Slot::Stream, expected)])
+    })
 }

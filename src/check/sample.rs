@@ -3,7 +3,7 @@
 
 use super::random::{Random, bytes, widen};
 use super::rig::POISON;
-use super::{Case, Contents};
+use super::{Contents, Inputs, Plan};
 use crate::kernels::sample::Sample;
 use crate::reference;
 use crate::schedule::{Batch, Draw, Slot};
@@ -56,45 +56,43 @@ enum Logits {
 
 const ALL: [Logits; 4] = [Logits::Smooth, Logits::Ties, Logits::Equal, Logits::Odd];
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    let mut cases = Vec::new();
+pub fn plans() -> Vec<Plan> {
+    let mut plans = Vec::new();
     for vocab in [1, 2, 97, 1000] {
         for options in OPTIONS {
             let rows = ALL.map(|logits| (logits, *options));
-            cases.push(case(random, vocab, &rows, &format!("{options:?}")));
+            plans.push(case(vocab, &rows, &format!("{options:?}")));
         }
-        let mixed: Vec<_> = (0..33).map(|i| (ALL[i % 3], OPTIONS[random.below(OPTIONS.len())])).collect();
-        cases.push(case(random, vocab, &mixed, "mixed"));
+        let mixed: Vec<_> = (0..33).map(|i| (ALL[i % 3], OPTIONS[7 * i % OPTIONS.len()])).collect();
+        plans.push(case(vocab, &mixed, "mixed"));
     }
     for (vocab, options) in [(32000, 4), (32000, 20), (32000, 16), (151_936, 20), (262_147, 0)] {
         let rows = [Logits::Smooth, Logits::Ties].map(|logits| (logits, OPTIONS[options]));
-        cases.push(case(random, vocab, &rows, &format!("{:?}", OPTIONS[options])));
+        plans.push(case(vocab, &rows, &format!("{:?}", OPTIONS[options])));
     }
-    cases
+    plans
 }
 
-fn case(random: &mut Random, vocab: usize, rows: &[(Logits, Options)], what: &str) -> Case {
-    let mut batch = Batch::new(32);
-    let (mut all, mut ids) = (Vec::new(), Vec::new());
-    for (kind, options) in rows {
-        let (logits, draw, seen, id) = row(random, vocab, *kind, *options);
-        // the draw is all that matters of the batch; its page does not exist
-        batch.push_cached(&[0], 0, &[0], Some(draw), &seen);
-        all.extend(logits);
-        // the same bits as a float, a different one for each id
-        ids.push(f64::from(f32::from_bits(id)));
-    }
+fn case(vocab: usize, rows: &[(Logits, Options)], what: &str) -> Plan {
     let (logits, out) = (Slot::Scratch(0), Slot::Scratch(1));
-    Case {
-        kernel: "sample",
-        shape: format!("{} rows of {vocab}, {what}", rows.len()),
-        dispatches: vec![Sample { logits, vocab_size: vocab, ids: out }.dispatch()],
-        batch,
-        contents: Contents::from([(logits, bytes(&all)), (out, POISON.to_le_bytes().repeat(rows.len()))]),
-        expected: vec![(out, ids)],
-        token_rows: vec![(logits, vocab), (out, 1)],
-        tolerance: 0.0,
-    }
+    let shape = format!("{} rows of {vocab}, {what}", rows.len());
+    let kernel = Sample { logits, vocab_size: vocab, ids: out };
+    let rows = rows.to_vec();
+    let plan = Plan::new("sample", shape, vec![kernel.dispatch()], vec![(logits, vocab), (out, 1)], move |random| {
+        let mut batch = Batch::new(32);
+        let (mut all, mut ids) = (Vec::new(), Vec::new());
+        for (kind, options) in &rows {
+            let (logits, draw, seen, id) = row(random, vocab, *kind, *options);
+            // the draw is all that matters of the batch; its page does not exist
+            batch.push_cached(&[0], 0, &[0], Some(draw), &seen);
+            all.extend(logits);
+            // the same bits as a float, a different one for each id
+            ids.push(f64::from(f32::from_bits(id)));
+        }
+        let contents = Contents::from([(logits, bytes(&all)), (out, POISON.to_le_bytes().repeat(rows.len()))]);
+        Inputs::new(batch, contents, vec![(out, ids)])
+    });
+    Plan { tolerance: 0.0, ..plan }
 }
 
 /// Logits, options, seen tokens and what they should give.

@@ -1,30 +1,31 @@
 //! Cases of `soft_cap`.
 
-use super::random::{Random, bytes, widen};
-use super::{Case, Contents, TOLERANCE, tokens};
+use super::random::{bytes, widen};
+use super::{Contents, Inputs, Plan, tokens};
 use crate::kernels::matmul::MatMul;
 use crate::kernels::soft_cap::SoftCap;
 use crate::reference;
 use crate::schedule::Slot;
 
-pub fn cases(random: &mut Random) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for (rows, columns) in [(1, 1), (3, 5), (7, 256), (4, 1027)] {
+pub fn plans() -> Vec<Plan> {
+    let mut plans = Vec::new();
+    // the last is of half of Gemma 2's vocabulary
+    for (rows, columns) in [(1, 1), (3, 5), (7, 256), (4, 1027), (1, 128_000)] {
         // values far below the cap, around it, and far beyond it
         for spread in [0.5, 30.0, 5e4] {
-            let values = random.values(rows * columns, 0.0, spread);
-            let kernel = SoftCap { values: Slot::Scratch(0), rows: MatMul::TOKENS, columns, cap: 30.0 };
-            cases.push(Case {
-                kernel: "soft_cap",
-                shape: format!("{rows} rows of {columns} within {spread}"),
-                dispatches: vec![kernel.dispatch()],
-                batch: tokens(rows),
-                contents: Contents::from([(Slot::Scratch(0), bytes(&values))]),
-                expected: vec![(Slot::Scratch(0), reference::soft_cap(&widen(&values), 30.0))],
-                token_rows: vec![(Slot::Scratch(0), columns)],
-                tolerance: TOLERANCE,
-            });
+            plans.push(case(rows, columns, spread));
         }
     }
-    cases
+    plans
+}
+
+fn case(rows: usize, columns: usize, spread: f32) -> Plan {
+    let kernel = SoftCap { values: Slot::Scratch(0), rows: MatMul::TOKENS, columns, cap: 30.0 };
+    let shape = format!("{rows} rows of {columns} within {spread}");
+    Plan::new("soft_cap", shape, vec![kernel.dispatch()], vec![(Slot::Scratch(0), columns)], move |random| {
+        let values = random.values(rows * columns, 0.0, spread);
+        let expected = reference::soft_cap(&widen(&values), 30.0);
+        let contents = Contents::from([(Slot::Scratch(0), bytes(&values))]);
+        Inputs::new(tokens(rows), contents, vec![(Slot::Scratch(0), expected)])
+    })
 }

@@ -1,6 +1,7 @@
 //! What all subcommands share: their common options, exit codes, errors, interruption and warnings.
 
 mod chat;
+mod check;
 mod choice;
 mod devices;
 mod embed;
@@ -42,6 +43,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Chat(chat::Chat),
+    Check(check::Check),
     Devices(devices::Devices),
     Embed(embed::Embed),
     Generate(generate::Generate),
@@ -160,6 +162,7 @@ pub fn main() -> ExitCode {
     stop_on_interrupt(context.cancel.clone(), context.part.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| match cli.command {
         Command::Chat(command) => command.run(&context),
+        Command::Check(command) => command.run(&context),
         Command::Devices(command) => command.run(&context),
         Command::Embed(command) => command.run(&context),
         Command::Generate(command) => command.run(&context),
@@ -198,6 +201,10 @@ fn failure(error: &anyhow::Error) -> ExitCode {
         say("error", &error.to_string());
         return ExitCode::from(error.exit_code());
     }
+    if let Some(Usage(what)) = error.downcast_ref::<Usage>() {
+        say("error", what);
+        return ExitCode::from(2);
+    }
     // the library wraps its own, so that a bare one is about standard output
     if let Some(error) = error.downcast_ref::<io::Error>() {
         if error.kind() == io::ErrorKind::BrokenPipe {
@@ -209,6 +216,18 @@ fn failure(error: &anyhow::Error) -> ExitCode {
     say("error", &format!("{error:#}"));
     ExitCode::from(1)
 }
+
+/// Arguments that are well formed and make no sense.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
 
 /// A line on standard error, which may be closed: `eprintln!` would panic.
 fn say(kind: &str, text: &str) {

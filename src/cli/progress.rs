@@ -44,6 +44,13 @@ pub fn reading(tokens: u64) -> ProgressBar {
     bar.with_finish(ProgressFinish::AndClear)
 }
 
+/// The bar of a run of checks.
+pub fn checking(total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total);
+    bar.set_style(style("checking [{bar:40}] {pos}/{len} ({eta})"));
+    bar.with_finish(ProgressFinish::AndClear)
+}
+
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ")

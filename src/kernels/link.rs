@@ -55,6 +55,7 @@ sources![
     "parts/heads_vec4",
     "parts/keys_paged",
     "parts/keys_rows",
+    "parts/matmul_plain",
     "parts/matmul_register",
     "parts/matmul_workgroup",
     "parts/matvec_columns",

@@ -133,7 +133,16 @@ pub(super) fn product_variant(
 }
 
 fn variants() -> Vec<Variant> {
-    product_variants(&Form::ALL, variant)
+    let mut all = product_variants(&Form::ALL, variant);
+    for weight in WeightType::ALL {
+        all.extend(weight.loads().iter().map(|&load| plainest(weight, load)));
+    }
+    all
+}
+
+/// The plainest kernel: what checks compare large outputs with. No model runs it.
+fn plainest(weight: WeightType, load: Load) -> Variant {
+    product_variant("matmul", ("matmul_plain", "plain"), weight, load, false, Activation::None, false)
 }
 
 /// Every combination that a product's dispatch may choose.
@@ -181,6 +190,16 @@ impl MatMul {
                 flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
                 dim: self.rows.dim,
             },
+        }
+    }
+
+    /// The same product by the plainest kernel, an invocation for each output, without bias and activation.
+    pub(crate) fn plainest(&self) -> Dispatch {
+        let plain = MatMul { bias: None, activation: Activation::None, ..*self };
+        Dispatch {
+            variant: plainest(self.weight_type, Load::choose(&[self.depth])),
+            grid: Grid { times: (self.columns as u64).div_ceil(64), ..Grid::new(self.rows, 1) },
+            ..plain.dispatch()
         }
     }
 

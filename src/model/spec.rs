@@ -165,7 +165,7 @@ pub struct RelativeBuckets {
 
 impl BlockSpec {
     /// Of an encoder whose tokens all see each other, with heads of that size.
-    pub(super) fn full(head_size: usize) -> Self {
+    pub(crate) fn full(head_size: usize) -> Self {
         let scale = 1.0 / (head_size as f32).sqrt();
         BlockSpec { mask: Mask::NONE, rope: None, scale, attention_norm: true }
     }

@@ -1,0 +1,290 @@
+//! Random-weight models in memory, and their forward in f64, composed of the references: the oracle of the pieces.
+
+use super::random::{Random, bytes, widen};
+use crate::kernels::WeightType;
+use crate::kernels::attention::Heads;
+use crate::kernels::matmul::Activation;
+use crate::kernels::rope;
+use crate::model::{Block, Chunk, Linear, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Spec, Tensors};
+use crate::reference::{self, AttentionInput, Span};
+use crate::schedule::{Input, Slot};
+use crate::stream::{Kind, Point};
+
+/// A model whose weights are random.
+pub struct Model {
+    pub spec: Spec,
+    pub tensors: Tensors,
+    /// By the number of the slot: as it is stored, and its values.
+    pub weights: Vec<(Vec<u8>, Vec<f64>)>,
+}
+
+/// What passed the points of a forward over one sequence, `[tokens, …]`.
+pub struct Passed {
+    pub points: Vec<(Point, Vec<f64>)>,
+    /// After the last block.
+    pub stream: Vec<f64>,
+}
+
+struct Builder<'a> {
+    random: &'a mut Random,
+    weights: Vec<(Vec<u8>, Vec<f64>)>,
+    weight_type: WeightType,
+}
+
+impl Builder<'_> {
+    fn keep(&mut self, weight: (Vec<u8>, Vec<f64>)) -> Slot {
+        self.weights.push(weight);
+        Slot::Weight(self.weights.len() - 1)
+    }
+
+    fn vector(&mut self, n: usize, center: f32, spread: f32) -> Slot {
+        let values = self.random.values(n, center, spread);
+        self.keep((bytes(&values), widen(&values)))
+    }
+
+    /// In two chunks, as a large one is.
+    fn matrix(&mut self, rows: usize, columns: usize) -> Matrix {
+        let first = (rows / 2).max(1);
+        let ranges = [(0, first), (first, rows - first)].into_iter().filter(|(_, rows)| *rows > 0);
+        let weight_type = self.weight_type;
+        let chunks = ranges.map(|(first_row, rows)| {
+            let weight = self.random.weight(rows, columns, weight_type);
+            Chunk { slot: self.keep(weight), weight_type, first_row, rows }
+        });
+        Matrix { rows, columns, chunks: chunks.collect() }
+    }
+
+    fn linear(&mut self, rows: usize, columns: usize, bias: bool) -> Linear {
+        let weight = self.matrix(rows, columns);
+        let bias = weight.chunks.iter().filter(|_| bias).map(|chunk| self.vector(chunk.rows, 0.0, 0.5));
+        Linear { bias: bias.collect(), weight }
+    }
+
+    /// γ is small, so that products with weights of about 1 are of about 1 again and no softmax saturates.
+    fn norm(&mut self, spec: &Spec) -> Norm {
+        let d = spec.hidden_size;
+        let size = (3.0 / d as f32).sqrt();
+        let stored_less_one = if spec.norm == NormKind::RmsPlusOne { 1.0 } else { 0.0 };
+        Norm {
+            gamma: self.vector(d, size - stored_less_one, size / 2.0),
+            beta: (spec.norm == NormKind::Layer).then(|| self.vector(d, 0.0, size / 2.0)),
+        }
+    }
+
+    fn block(&mut self, spec: &Spec, l: usize) -> Block {
+        let (d, ffn, z) = (spec.hidden_size, spec.intermediate_size, spec.num_attention_heads * spec.head_size);
+        let (before, after) = match spec.placement {
+            Placement::Post | Placement::Pre | Placement::Parallel => (true, false),
+            Placement::Around => (true, true),
+            Placement::After => (false, true),
+        };
+        let less = if spec.norm == NormKind::RmsPlusOne { 1.0 } else { 0.0 };
+        let widths = match spec.qk_norm {
+            QkNorm::None => None,
+            QkNorm::Head => Some([spec.head_size; 2]),
+            QkNorm::Row => Some([z, spec.num_key_value_heads * spec.head_size]),
+        };
+        Block {
+            attention_norm: (before && spec.blocks[l].attention_norm).then(|| self.norm(spec)),
+            qkv: self.linear(spec.qkv_width(), d, spec.biases.qkv),
+            qk_norms: widths.map(|widths| widths.map(|width| self.vector(width, 0.7 - less, 0.3))),
+            o: self.linear(d, z, spec.biases.o),
+            attention_post_norm: after.then(|| self.norm(spec)),
+            mlp_norm: before.then(|| self.norm(spec)),
+            up: self.linear(ffn * if spec.gated { 2 } else { 1 }, d, spec.biases.mlp),
+            down: self.linear(d, ffn, spec.biases.mlp),
+            mlp_post_norm: after.then(|| self.norm(spec)),
+        }
+    }
+}
+
+impl Model {
+    /// With weights stored like that; norms, biases and positions are f32 as in any model.
+    pub fn new(spec: Spec, weight_type: WeightType, random: &mut Random) -> Self {
+        let mut builder = Builder { random, weights: Vec::new(), weight_type };
+        let d = spec.hidden_size;
+        let words = builder.matrix(spec.vocab_size, d);
+        let table = spec.positions != Positions::Rotary;
+        let tensors = Tensors {
+            positions: table.then(|| builder.vector(spec.max_position_embeddings * d, 0.0, 0.5)),
+            types: (spec.type_vocab_size > 0).then(|| builder.vector(spec.type_vocab_size * d, 0.0, 0.5)),
+            embedding_norm: spec.embedding_norm.then(|| builder.norm(&spec)),
+            relative_bias: None,
+            blocks: (0..spec.num_hidden_layers).map(|l| builder.block(&spec, l)).collect(),
+            final_norm: spec.final_norm.then(|| builder.norm(&spec)),
+            head: spec.head.map(|head| if head.tied { words.clone() } else { builder.matrix(spec.vocab_size, d) }),
+            dense: Vec::new(),
+            words,
+        };
+        Model { spec, tensors, weights: builder.weights }
+    }
+
+    fn values(&self, slot: Slot) -> &[f64] {
+        match slot {
+            Slot::Weight(i) => &self.weights[i].1,
+            _ => &[],
+        }
+    }
+
+    /// cos and sin of each position's pairs, as the host gives them to the kernels.
+    pub fn angles(&self, rope: usize, tokens: usize, positions: std::ops::Range<usize>) -> Vec<f32> {
+        let rope = &self.spec.ropes[rope];
+        let frequencies = rope.frequencies(tokens);
+        let mut angles = Vec::new();
+        positions.for_each(|position| rope.angles(&frequencies, position as u32, &mut angles));
+        angles
+    }
+
+    /// Runs one sequence.
+    pub fn forward(&self, ids: &[u32]) -> Passed {
+        let (spec, t) = (&self.spec, &self.tensors);
+        let tokens: Vec<[u32; 4]> = ids.iter().zip(0..).map(|(&id, position)| [id, position, 0, 0]).collect();
+        let table = |slot: Option<Slot>| slot.map_or(&[][..], |slot| self.values(slot));
+        let (words, scale) = (self.rows_of(&t.words), f64::from(spec.embedding_scale));
+        let d = spec.hidden_size;
+        let mut x = reference::embed(&tokens, &words, table(t.positions), table(t.types), d, scale);
+        if let Some(norm) = t.embedding_norm {
+            x = self.norm(&x, norm);
+        }
+        let mut points = vec![(Point::new(0, Kind::Embed), x.clone())];
+        for (l, block) in t.blocks.iter().enumerate() {
+            x = self.block(l, block, x, &mut points);
+        }
+        if let Some(norm) = t.final_norm {
+            let normed = self.norm(&x, norm);
+            if let Some(head) = &t.head {
+                let mut logits = self.product(&normed, head, &[], Activation::None);
+                if let Some(cap) = spec.head.and_then(|head| head.cap) {
+                    logits = reference::soft_cap(&logits, f64::from(cap));
+                }
+                points.push((Point::new(0, Kind::Logits), logits));
+            }
+            points.push((Point::new(0, Kind::FinalNormalized), normed));
+        }
+        Passed { points, stream: x }
+    }
+
+    fn block(&self, l: usize, block: &Block, mut x: Vec<f64>, points: &mut Vec<(Point, Vec<f64>)>) -> Vec<f64> {
+        let spec = &self.spec;
+        let post = spec.placement == Placement::Post;
+        let mut pass = |kind, x: &[f64]| points.push((Point::new(l, kind), x.to_vec()));
+        let normed = |x: &[f64], norm: Option<Norm>| norm.map_or(x.to_vec(), |norm| self.norm(x, norm));
+        let before = |x: &[f64], norm: Option<Norm>| normed(x, norm.filter(|_| !post));
+        pass(Kind::ResidPre, &x);
+        let z = self.attend(l, block, &before(&x, block.attention_norm), &mut pass);
+        pass(Kind::Z, &z);
+        let term = normed(&self.linear(&z, &block.o, Activation::None), block.attention_post_norm);
+        pass(Kind::AttnOut, &term);
+        let mid = reference::residual_add(&x, &term);
+        if spec.placement == Placement::Parallel {
+            let term = self.mlp(block, &before(&x, block.mlp_norm));
+            pass(Kind::MlpOut, &term);
+            x = reference::residual_add(&mid, &term);
+        } else {
+            pass(Kind::ResidMid, &mid);
+            let mid = if post { normed(&mid, block.attention_norm) } else { mid };
+            if post {
+                pass(Kind::NormalizedResidMid, &mid);
+            }
+            let term = normed(&self.mlp(block, &before(&mid, block.mlp_norm)), block.mlp_post_norm);
+            pass(Kind::MlpOut, &term);
+            x = reference::residual_add(&mid, &term);
+        }
+        pass(Kind::ResidPost, &x);
+        if post {
+            x = normed(&x, block.mlp_norm);
+            pass(Kind::NormalizedResidPost, &x);
+        }
+        x
+    }
+
+    fn attend(&self, l: usize, block: &Block, input: &[f64], pass: &mut dyn FnMut(Kind, &[f64])) -> Vec<f64> {
+        let spec = &self.spec;
+        let (heads, kv_heads, head_size) = (spec.num_attention_heads, spec.num_key_value_heads, spec.head_size);
+        let (width, shared, stride) = (heads * head_size, kv_heads * head_size, spec.qkv_width());
+        let mut qkv = self.linear(input, &block.qkv, Activation::None);
+        let columns = |rows: &[f64], from: usize, to: usize| -> Vec<f64> {
+            rows.chunks_exact(stride).flat_map(|row| &row[from..to]).copied().collect()
+        };
+        pass(Kind::Q, &columns(&qkv, 0, width));
+        pass(Kind::K, &columns(&qkv, width, width + shared));
+        pass(Kind::V, &columns(&qkv, width + shared, stride));
+        if let Some(gammas) = block.qk_norms {
+            for (gamma, range) in gammas.into_iter().zip([0..width, width..width + shared]) {
+                for row in qkv.chunks_exact_mut(stride) {
+                    let part = &mut row[range.clone()];
+                    part.copy_from_slice(&self.rms(part, gamma));
+                }
+            }
+        }
+        let tokens = qkv.len() / stride;
+        if let Some(number) = spec.blocks[l].rope {
+            let angles = widen(&self.angles(number, tokens, 0..tokens));
+            let pairs = spec.ropes[number].pairs;
+            let (interleaved, angle_input, rows, first) = (false, Input::Angles, Slot::Scratch(0), 0);
+            let heads = heads + kv_heads;
+            let turn = rope::Rope { interleaved, angles: angle_input, rows, stride, first, heads, head_size, pairs };
+            qkv = reference::rope(&qkv, &angles, &turn);
+        }
+        let heads = Heads {
+            q: Slot::Scratch(0),
+            q_stride: stride,
+            first_q: 0,
+            kv: Slot::Scratch(0),
+            kv_stride: stride,
+            first_k: width,
+            first_v: width + shared,
+            heads,
+            kv_heads,
+            head_size,
+            scale: spec.blocks[l].scale,
+            cap: spec.attention_cap,
+            mask: spec.blocks[l].mask,
+        };
+        let input = AttentionInput { heads, q: &qkv, kv: &qkv, bias: &[], reach: 1 };
+        reference::attention(&input, &Span::whole(&[tokens]))
+    }
+
+    fn mlp(&self, block: &Block, input: &[f64]) -> Vec<f64> {
+        let Spec { activation, gated, intermediate_size, .. } = self.spec;
+        let hidden = if gated {
+            let gate_up = self.linear(input, &block.up, Activation::None);
+            reference::gate(&gate_up, intermediate_size, activation)
+        } else {
+            self.linear(input, &block.up, activation)
+        };
+        self.linear(&hidden, &block.down, Activation::None)
+    }
+
+    fn norm(&self, x: &[f64], norm: Norm) -> Vec<f64> {
+        match self.spec.norm {
+            NormKind::Rms | NormKind::RmsPlusOne => self.rms(x, norm.gamma),
+            NormKind::Layer | NormKind::LayerNoBias => {
+                let gamma = self.values(norm.gamma);
+                let none = vec![0.0; gamma.len()];
+                let beta = norm.beta.map_or(&none[..], |beta| self.values(beta));
+                reference::layer_norm(x, gamma, beta, f64::from(self.spec.norm_eps))
+            }
+        }
+    }
+
+    fn rms(&self, x: &[f64], gamma: Slot) -> Vec<f64> {
+        let more = if self.spec.norm == NormKind::RmsPlusOne { 1.0 } else { 0.0 };
+        let gamma: Vec<f64> = self.values(gamma).iter().map(|g| g + more).collect();
+        reference::rms_norm(x, &gamma, f64::from(self.spec.norm_eps))
+    }
+
+    /// A matrix's rows, `[rows, columns]`.
+    fn rows_of(&self, matrix: &Matrix) -> Vec<f64> {
+        matrix.chunks.iter().flat_map(|chunk| self.values(chunk.slot)).copied().collect()
+    }
+
+    fn linear(&self, x: &[f64], linear: &Linear, activation: Activation) -> Vec<f64> {
+        let bias: Vec<f64> = linear.bias.iter().flat_map(|slot| self.values(*slot)).copied().collect();
+        self.product(x, &linear.weight, &bias, activation)
+    }
+
+    fn product(&self, x: &[f64], matrix: &Matrix, bias: &[f64], activation: Activation) -> Vec<f64> {
+        reference::matmul(x, &self.rows_of(matrix), bias, matrix.rows, matrix.columns, activation)
+    }
+}

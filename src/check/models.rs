@@ -1,0 +1,147 @@
+//! The forms of the pieces: specs of small models, one for each way that blocks differ, with sizes that are no multiples of
+//! anything where no quantised weight asks for whole blocks.
+
+use crate::kernels::attention::Mask;
+use crate::kernels::matmul::Activation;
+use crate::model::{Biases, BlockSpec, LmHead, NormKind, Placement, Positions, QkNorm, Rope, Scaling, Spec};
+
+/// Ids of a vocabulary of this many.
+pub const VOCABULARY: usize = 97;
+
+/// An encoder's block, post-norm, with sizes that are no multiples of anything.
+pub fn bert(layers: usize) -> Spec {
+    let head_size = 13;
+    Spec {
+        model_type: "post-norm".into(),
+        hidden_size: 52,
+        num_hidden_layers: layers,
+        num_attention_heads: 4,
+        num_key_value_heads: 4,
+        head_size,
+        intermediate_size: 101,
+        vocab_size: VOCABULARY,
+        max_position_embeddings: 64,
+        type_vocab_size: 2,
+        blocks: vec![BlockSpec::full(head_size); layers],
+        ..Spec::neutral()
+    }
+}
+
+/// A decoder's: rotary, without biases, heads that share keys.
+pub fn llama(layers: usize) -> Spec {
+    let (head_size, pairs) = (16, 8);
+    let scale = 0.25;
+    let rope = Rope { pairs, dims: 2 * pairs, theta: 1e4, scaling: Scaling::None, attention_factor: 1.0 };
+    Spec {
+        model_type: "pre-norm".into(),
+        hidden_size: 60,
+        num_hidden_layers: layers,
+        num_attention_heads: 6,
+        num_key_value_heads: 2,
+        head_size,
+        intermediate_size: 77,
+        vocab_size: VOCABULARY,
+        max_position_embeddings: 512,
+        positions: Positions::Rotary,
+        embedding_norm: false,
+        norm: NormKind::Rms,
+        norm_eps: 1e-6,
+        placement: Placement::Pre,
+        blocks: vec![BlockSpec { mask: Mask::CAUSAL, rope: Some(0), scale, attention_norm: true }; layers],
+        ropes: vec![rope],
+        activation: Activation::Silu,
+        gated: true,
+        biases: Biases { qkv: false, o: false, mlp: false },
+        final_norm: true,
+        head: Some(LmHead { tied: true, cap: None }),
+        ..Spec::neutral()
+    }
+}
+
+/// Norms on both sides, caps, windows in every other block, γ stored less 1.
+pub fn gemma(layers: usize) -> Spec {
+    let mut spec = Spec {
+        model_type: "norms around".into(),
+        embedding_scale: 60f32.sqrt(),
+        norm: NormKind::RmsPlusOne,
+        placement: Placement::Around,
+        attention_cap: Some(5.0),
+        activation: Activation::GeluTanh,
+        head: Some(LmHead { tied: true, cap: Some(3.0) }),
+        ..llama(layers)
+    };
+    for block in spec.blocks.iter_mut().step_by(2) {
+        block.mask = Mask::window(9);
+    }
+    spec
+}
+
+/// Norms after the sublayers, and over whole rows of queries and keys.
+pub fn olmo(layers: usize) -> Spec {
+    let spec = llama(layers);
+    let blocks = spec.blocks.iter().map(|block| BlockSpec { attention_norm: false, ..*block }).collect();
+    Spec { model_type: "norms after".into(), placement: Placement::After, qk_norm: QkNorm::Row, blocks, ..spec }
+}
+
+/// Attention and the FFN side by side, a part of each head turned, biases, a head of its own.
+pub fn neox(layers: usize) -> Spec {
+    let rope = Rope { pairs: 3, dims: 6, theta: 1e4, scaling: Scaling::None, attention_factor: 1.0 };
+    Spec {
+        model_type: "parallel".into(),
+        num_key_value_heads: 6,
+        norm: NormKind::Layer,
+        placement: Placement::Parallel,
+        ropes: vec![rope],
+        activation: Activation::GeluErf,
+        gated: false,
+        biases: Biases { qkv: true, o: true, mlp: true },
+        head: Some(LmHead { tied: false, cap: None }),
+        ..llama(layers)
+    }
+}
+
+/// Learned positions, LayerNorm and biases before.
+pub fn gpt2(layers: usize) -> Spec {
+    let blocks = llama(layers).blocks.iter().map(|block| BlockSpec { rope: None, ..*block }).collect();
+    Spec {
+        model_type: "learned positions".into(),
+        positions: Positions::FromZero,
+        placement: Placement::Pre,
+        ropes: Vec::new(),
+        activation: Activation::GeluTanh,
+        head: Some(LmHead { tied: true, cap: None }),
+        blocks,
+        ..neox(layers)
+    }
+}
+
+/// An encoder with rotation, local attention in two blocks of three, and gates.
+pub fn modernbert(layers: usize) -> Spec {
+    let local = BlockSpec { mask: Mask { before: 7, after: 7 }, rope: Some(0), scale: 0.25, attention_norm: true };
+    let kind = |l| if l % 3 == 0 { BlockSpec { mask: Mask::NONE, ..local } } else { local };
+    Spec {
+        model_type: "local".into(),
+        num_key_value_heads: 6,
+        norm: NormKind::LayerNoBias,
+        embedding_norm: true,
+        blocks: (0..layers).map(kind).collect(),
+        activation: Activation::GeluErf,
+        head: None,
+        ..llama(layers)
+    }
+}
+
+/// Queries and keys normalised head by head, and rows of whole blocks for quantised weights.
+pub fn qwen3(layers: usize) -> Spec {
+    Spec {
+        model_type: "norms of heads".into(),
+        hidden_size: 256,
+        head_size: 64,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        intermediate_size: 512,
+        qk_norm: QkNorm::Head,
+        ropes: vec![Rope { pairs: 32, dims: 64, theta: 1e6, scaling: Scaling::None, attention_factor: 1.0 }],
+        ..llama(layers)
+    }
+}
