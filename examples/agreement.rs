@@ -1,11 +1,11 @@
 //! How far two models of one vocabulary agree on a text: how often both give the next token the highest logit, and how far
-//! apart their distributions are. For a model and its quantised file:
+//! apart their distributions are. The first is loaded with weights in f16. For a model and its quantised file:
 //!
 //!     cargo run --release --example agreement -- FOLDER FILE.gguf TEXT_FILE [POSITIONS]
 
 use anyhow::{Context, Result, ensure};
 use thalweg::stream::{Kind, Point};
-use thalweg::{Gpu, GpuOptions, LoadOptions, Model};
+use thalweg::{Dtype, Gpu, GpuOptions, LoadOptions, Model};
 
 /// Tokens that the models see at a time.
 const WINDOW: usize = 250;
@@ -14,8 +14,11 @@ fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     ensure!((3..=4).contains(&arguments.len()), "usage: agreement MODEL MODEL TEXT_FILE [POSITIONS]");
     let gpu = Gpu::new_blocking(GpuOptions::default())?;
-    let load = |path: &str| Model::load_blocking(&gpu, path, LoadOptions::default()).context(path.to_string());
-    let (a, b) = (load(&arguments[0])?, load(&arguments[1])?);
+    let load = |path: &str, dtype| {
+        let options = LoadOptions { dtype, ..Default::default() };
+        Model::load_blocking(&gpu, path, options).context(path.to_string())
+    };
+    let (a, b) = (load(&arguments[0], Dtype::F16)?, load(&arguments[1], Dtype::Auto)?);
     let positions: usize = arguments.get(3).map_or(Ok(1000), |n| n.parse())?;
     let text = std::fs::read_to_string(&arguments[2])?;
     let ids = a.tokenizer()?.encode(&text, positions, false)?.ids;

@@ -1,5 +1,5 @@
 #!/bin/sh
-# From a fresh clone to a semantic search on the GPU: sets up a Vulkan driver and the model, builds, and runs.
+# From a fresh clone to a semantic search and a text on the GPU: sets up a Vulkan driver and the model, builds, and runs.
 # With --setup-only it stops before the build.
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,3 +19,6 @@ run --bin thalweg -- search --model "$MODEL" "$query" README.md
 echo
 echo "The residual stream of \"$sentence\""
 run --example stream_table -- "$MODEL" "$sentence"
+echo
+echo "\$ thalweg generate --prompt \"Ownership is\" --max-tokens 60     (the small language model in the binary)"
+run --bin thalweg -- generate --prompt "Ownership is" --max-tokens 60

@@ -60,6 +60,9 @@ struct Row {
     least: u32,       // smallest key that is left; never 0, which is NaN's
 }
 
+// What is chosen of a row that has no number.
+const NO_TOKEN = 0x7f000000u;
+
 // An integer in the order of floats: 0 for NaN, then from -inf to +inf; the two zeros are the same.
 fn key_of(bits: u32) -> u32 {
     let magnitude = bits & 0x7fffffffu;
@@ -297,7 +300,7 @@ fn sample(
     let top = workgroupUniformLoad(&scan[0]);
     if (draw.temperature <= 0.0 || top == 0u) {
         if (lane == 0u) {
-            ids[index] = places[0];
+            ids[index] = select(places[0], NO_TOKEN, top == 0u);
         }
         return;
     }

@@ -111,6 +111,21 @@ impl Encoder {
         Ok(Encoder { model, sentence, program, plain })
     }
 
+    /// The same encoder on another [`Gpu`], as after [`Gpu::rebuild`].
+    ///
+    /// # Errors
+    /// As [`Model::rebuild`].
+    pub async fn rebuild(&self, gpu: &Gpu) -> Result<Self> {
+        let again = Self::load_with(gpu, &self.model.origin, self.model.options.clone()).await?;
+        self.model.is_again(&again.model)?;
+        Ok(again)
+    }
+
+    /// [`Encoder::rebuild`], blocking the calling thread.
+    pub fn rebuild_blocking(&self, gpu: &Gpu) -> Result<Self> {
+        pollster::block_on(self.rebuild(gpu))
+    }
+
     /// Embeds texts, in their order. Texts that are too long for the model are cut, which is logged as a warning;
     /// [`Encoder::embed_with`] says of each.
     ///
@@ -156,6 +171,9 @@ impl Encoder {
             let Outcome { output, .. } = program.run(&batch).await?;
             let width = output.len() / members.len();
             for (&i, vector) in members.iter().zip(output.chunks_exact(width)) {
+                if vector.iter().any(|x| !x.is_finite()) {
+                    return Err(self.model.not_finite(&inputs[i].ids).await);
+                }
                 let keep = self.sentence.truncate_dim.unwrap_or(width).min(width);
                 vectors[i] = vector[..keep].to_vec();
             }

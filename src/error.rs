@@ -84,6 +84,15 @@ pub enum Error {
         limit: usize,
     },
 
+    /// A model's numbers left the range of floats: no answer is better than a wrong one.
+    #[error("{}: {what}", path.display())]
+    NotFinite {
+        /// The model.
+        path: PathBuf,
+        /// The point of the stream where NaN or an infinity first appears, and of which token.
+        what: String,
+    },
+
     /// The caller's input cannot be processed.
     #[error("{0}")]
     Input(String),
@@ -117,6 +126,7 @@ impl Error {
             Error::Io { .. }
             | Error::File { .. }
             | Error::Unsupported { .. }
+            | Error::NotFinite { .. }
             | Error::Input(_)
             | Error::TooLong { .. } => 4,
             Error::DeviceLost(_) | Error::OutOfMemory(_) => 5,

@@ -5,12 +5,14 @@
 //! points of the stream of either. Futures need no runtime and have `_blocking` twins; handles are `Send + Sync` and used by
 //! `&self`; every error is a typed [`Error`].
 //!
-//! [`decode`] holds sessions and how tokens are chosen, [`schedule`] shows how a model becomes a recording of dispatches, [`kernels`] what those are made of, [`reference`](mod@reference)
-//! and [`check`] how they are proven, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
+//! [`chat`] holds conversations and chat templates, [`decode`] sessions and how tokens are chosen. [`schedule`] shows how a
+//! model becomes a recording of dispatches, [`kernels`] what those are made of, [`reference`](mod@reference) and [`check`]
+//! how they are proven, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
 
 #![warn(missing_docs)]
 
 mod cache;
+pub mod chat;
 pub mod check;
 pub mod decode;
 mod embedded;
@@ -26,6 +28,7 @@ pub mod stream;
 mod task;
 
 pub use cache::{cache_dir, find_model};
+pub use chat::{Chat, ChatOptions, ChatTemplate, Message};
 pub use decode::{Decoder, MemoryPlan, Sampling, Session, SessionOptions, TextStream};
 pub use embedded::RUSTBOOK;
 pub use encode::{EmbedOptions, Embedding, Encoder, Prompt};

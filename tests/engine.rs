@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use common::{GPU, bits, fixtures, load, minilm};
 use thalweg::schedule::{Batch, Command, Slot};
-use thalweg::{CancelToken, Dtype, EmbedOptions, Encoder, Error, Gpu, GpuOptions, LoadOptions, Task};
+use thalweg::stream::{Kind, Point};
+use thalweg::{
+    CancelToken, Dtype, EmbedOptions, Encoder, Error, Gpu, GpuOptions, LoadOptions, Model, Sampling, SessionOptions,
+    Task,
+};
 
 const TEXTS: [&str; 3] = ["the river bends", "a much longer text than the first one, with more tokens in it", "x"];
 
@@ -149,6 +153,62 @@ fn a_device_lost_while_it_works_fails_that_forward() {
         }
     });
     assert!(matches!(encoder.embed_blocking(&texts), Err(Error::DeviceLost(_))));
+}
+
+#[test]
+fn models_and_sessions_go_on_after_the_device_was_lost() {
+    let gpu = own_gpu();
+    let encoder = load(&gpu, fixtures("models/bert_odd"), Dtype::Auto).unwrap();
+    let decoder = common::decoder(&gpu, "llama_gqa", Dtype::Auto);
+    let model = Model::load_blocking(&gpu, fixtures("gguf/models/llama_256_q4_k.gguf"), Default::default()).unwrap();
+    let points = [Point::new(0, Kind::Logits)];
+    let (vectors, trace) =
+        (encoder.embed_blocking(&TEXTS).unwrap(), model.trace_blocking(&[1, 2, 3], &points).unwrap());
+    // a draw depends on the position alone, so that a session which goes on draws what it would have drawn
+    let sampling = Sampling { temperature: 0.8, seed: 7, ..Default::default() };
+    let options = SessionOptions { sampling, ignore_eos: true, ..Default::default() };
+    let prompt: Vec<u32> = (3..90).collect();
+    let mut session = decoder.session(options).unwrap();
+    session.prefill_blocking(&prompt).unwrap();
+    let mut whole = session.fork();
+    let expected = common::go_on(&mut whole, 20);
+    let mut tokens = common::go_on(&mut session, 8);
+
+    gpu.device().destroy();
+    let error = session.next_token_blocking().unwrap_err();
+    assert!(matches!(error, Error::DeviceLost(_)), "{error:?}");
+    assert_eq!(session.tokens().len(), prompt.len() + 8, "a step that fails chooses nothing");
+
+    let gpu = gpu.rebuild_blocking().unwrap();
+    assert_eq!(encoder.rebuild_blocking(&gpu).unwrap().embed_blocking(&TEXTS).unwrap(), vectors);
+    let again = model.rebuild_blocking(&gpu).unwrap().trace_blocking(&[1, 2, 3], &points).unwrap();
+    assert_eq!(again.tensors, trace.tensors);
+    let decoder = decoder.rebuild_blocking(&gpu).unwrap();
+    let mut session = session.rebuild(&decoder).unwrap();
+    tokens.extend(common::go_on(&mut session, 12));
+    assert_eq!(tokens, expected);
+
+    let other = common::decoder(&gpu, "llama_mha", Dtype::Auto);
+    assert!(matches!(session.rebuild(&other), Err(Error::Input(_))));
+    let (adapter, device, queue) = default_device();
+    let hosts = Gpu::from_host(&adapter, device, queue).unwrap();
+    assert!(matches!(hosts.rebuild_blocking(), Err(Error::Input(_))));
+}
+
+#[test]
+fn files_that_changed_are_not_taken_for_the_model_that_was_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let copy = |name: &str| std::fs::copy(fixtures(&format!("gguf/models/{name}.gguf")), &path).unwrap();
+    copy("llama_mha");
+    let gpu = own_gpu();
+    let model = Model::load_blocking(&gpu, &path, Default::default()).unwrap();
+    gpu.device().destroy();
+    let gpu = gpu.rebuild_blocking().unwrap();
+    model.rebuild_blocking(&gpu).unwrap();
+    copy("llama_mqa_bias");
+    let error = model.rebuild_blocking(&gpu).map(drop).unwrap_err();
+    assert!(matches!(error, Error::File { .. }) && error.to_string().contains("changed"), "{error}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use thalweg::kernels::{Reduce, matmul, matvec};
 use thalweg::model::to_gguf::write_gguf;
 use thalweg::schedule::Choices;
 use thalweg::stream::{Kind, Point, Trace};
-use thalweg::{Decoder, Dtype, Encoder, LoadOptions, Model};
+use thalweg::{Decoder, Dtype, Encoder, LoadOptions, Message, Model};
 
 /// Largest relative error of any stream point, and of logits: that of the folders themselves.
 const TOLERANCE: f64 = 2e-5;
@@ -135,7 +135,16 @@ fn sessions_read_blocks_too() {
 #[test]
 fn what_is_written_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
-    let folders = ["gpt2_odd", "llama_gqa", "llama_linear", "llama_llama3", "llama_mha", "qwen2_bias", "qwen3_norm"];
+    let folders = [
+        "gpt2_odd",
+        "llama_gqa",
+        "llama_linear",
+        "llama_llama3",
+        "llama_mha",
+        "mistral_window",
+        "qwen2_bias",
+        "qwen3_norm",
+    ];
     for name in folders {
         let folder = fixtures(&format!("decoders/{name}"));
         let path = dir.path().join(format!("{name}.gguf"));
@@ -163,4 +172,30 @@ fn what_is_written_is_read_back() {
         let error = relative(ours, theirs);
         assert!(error <= TOLERANCE, "bert_odd: {error:e}");
     }
+}
+
+/// The template, and the tokens that it names, travel with the file.
+#[test]
+fn chat_templates_are_those_of_the_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    for entry in std::fs::read_dir(fixtures("decoders/llama_mha")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+    }
+    let template = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{{ eos_token }}{% endfor %}";
+    std::fs::write(folder.join("chat_template.jinja"), template).unwrap();
+    let path = dir.path().join("chat.gguf");
+    write_gguf(&folder, &path, GgmlType::Q8_0, &Default::default()).unwrap();
+    let messages = [Message::user("Is the river deep?"), Message::assistant("It is.")];
+    let rendered = [&folder, &path].map(|model| {
+        let model = Model::load_blocking(&GPU, model, LoadOptions::default()).unwrap();
+        model.chat_template().unwrap().expect("it has one").render(&messages, false).unwrap()
+    });
+    assert_eq!(rendered[0], "<s>[user]Is the river deep?</s>[assistant]It is.</s>");
+    assert_eq!(rendered[1], rendered[0]);
+    let without = fixtures("gguf/models/llama_mha.gguf");
+    let model = Model::load_blocking(&GPU, without, LoadOptions::default()).unwrap();
+    assert!(model.chat_template().unwrap().is_none());
 }

@@ -1,9 +1,21 @@
 #!/bin/sh
-# Every check of the project: formatting, lints, all tests. Sets up what quickstart.sh sets up.
+# Every check of the project: formatting, lints, all tests, the example server. Sets up what quickstart.sh sets up.
 set -eu
 cd "$(dirname "$0")/.."
 . examples/setup.sh
 setup
-cargo fmt --check
+cargo fmt --all --check
 cargo clippy --all-targets -- -D warnings
 cargo test
+
+# the example server is built here only, and driven by OpenAI's own client
+cargo clippy -p thalweg-serve --all-targets -- -D warnings
+cargo build -p thalweg-serve
+target=${CARGO_TARGET_DIR:-target}
+python=$(command -v python3 || command -v python)
+if ! "$python" -c 'import openai' 2>/dev/null; then
+    [ -d "$target/openai" ] || "$python" -m venv "$target/openai"
+    python=$target/openai/bin/python
+    "$python" -c 'import openai' 2>/dev/null || "$python" -m pip install -q openai==3.54.0
+fi
+"$python" examples/serve/test_client.py "$target/debug/thalweg-serve"

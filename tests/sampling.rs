@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use thalweg::check::{Case, Contents, Outputs, run};
-use thalweg::kernels::sample::Sample;
+use thalweg::kernels::sample::{NO_TOKEN, Sample};
 use thalweg::schedule::{Batch, Draw, Slot};
 use thalweg::{Error, Gpu, GpuOptions, Sampling, reference};
 
@@ -241,7 +241,7 @@ fn a_penalty_is_applied_once_and_only_to_what_was_seen() {
 fn values_that_are_no_numbers() {
     let (nan, inf) = (f32::NAN, f32::INFINITY);
     let rows: [([f32; 5], &[u32]); 8] = [
-        ([nan, -nan, nan, nan, nan], &[0]),
+        ([nan, -nan, nan, nan, nan], &[NO_TOKEN]),
         ([nan, 1.0, nan, -nan, 1.0], &[1, 4]),
         ([nan, -inf, nan, nan, nan], &[1]),
         ([-inf, -inf, -3.0, nan, -inf], &[2]),
@@ -261,7 +261,7 @@ fn values_that_are_no_numbers() {
     }
     // the lowest of equal ones, zeros of both signs among them
     let first = |logits: [f32; 4]| ids(&[(&logits, Sampling::default(), 0, &[])])[0];
-    assert_eq!([first([-0.0, 0.0, 0.0, -1.0]), first([-1.0, nan, 5.0, 5.0]), first([nan; 4])], [0, 2, 0]);
+    assert_eq!([first([-0.0, 0.0, 0.0, -1.0]), first([-1.0, nan, 5.0, 5.0]), first([nan; 4])], [0, 2, NO_TOKEN]);
 }
 
 #[test]

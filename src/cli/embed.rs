@@ -24,7 +24,7 @@ Example:
 #[derive(Args)]
 #[command(after_help = NOTES, group = ArgGroup::new("what").required(true).args(["texts", "input"]))]
 pub struct Embed {
-    /// Hugging Face or sentence-transformers folder, or the name of a model in the cache
+    /// Hugging Face or sentence-transformers folder, GGUF file, or the name of a model in the cache
     #[arg(long, value_name = "M")]
     model: PathBuf,
     /// Texts to embed

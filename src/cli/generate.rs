@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::{ArgGroup, Args};
 use serde::Serialize;
-use thalweg::{Decoder, Error, LoadOptions, Sampling, Session, SessionOptions, TextStream};
+use thalweg::{Decoder, Error, LoadOptions, RUSTBOOK, Session, SessionOptions, TextStream};
 
+use super::choice::Choice;
 use super::{Context, Ids, count, progress, say};
 
 const NOTES: &str = "The text is printed as it is written, whole characters at a time, without the prompt. It ends after \
@@ -26,8 +27,8 @@ Example:
 #[derive(Args)]
 #[command(after_help = NOTES, allow_negative_numbers = true, group = ArgGroup::new("what").required(true).args(["prompt", "ids"]))]
 pub struct Generate {
-    /// Hugging Face folder, or the name of a model in the cache
-    #[arg(long, value_name = "M")]
+    /// Hugging Face folder, GGUF file, or the name of a model in the cache; else a small model of Rust's documentation
+    #[arg(long, value_name = "M", default_value = RUSTBOOK, hide_default_value = true)]
     model: PathBuf,
     /// The text to continue; the tokenizer's special tokens are put in front where it has some
     #[arg(long, value_name = "TEXT")]
@@ -38,30 +39,8 @@ pub struct Generate {
     /// Most tokens that are written
     #[arg(long, value_name = "N", default_value_t = 128)]
     max_tokens: usize,
-    /// Logits are divided by this; 0 takes the most probable token
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
-    temperature: f32,
-    /// Only the K most probable tokens are drawn from; 0 is all
-    #[arg(long, value_name = "K", default_value_t = 0)]
-    top_k: u32,
-    /// Only the most probable tokens that make up this much are drawn from
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
-    top_p: f32,
-    /// Only tokens at least this probable, relative to the most probable, are drawn from
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    min_p: f32,
-    /// Above 1, tokens that are in the text already become less probable
-    #[arg(long, value_name = "R", default_value_t = 1.0)]
-    repeat_penalty: f32,
-    /// Seed of the draws
-    #[arg(long, value_name = "S", default_value_t = 0)]
-    seed: u64,
-    /// Text before which to stop; may be given several times
-    #[arg(long, value_name = "TEXT")]
-    stop: Vec<String>,
-    /// Goes on past tokens that end a text
-    #[arg(long)]
-    ignore_eos: bool,
+    #[command(flatten)]
+    choice: Choice,
     /// Prints one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
@@ -114,14 +93,7 @@ struct Written {
 
 impl Generate {
     pub fn run(self, context: &Context) -> Result<()> {
-        let sampling = Sampling {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            min_p: self.min_p,
-            repeat_penalty: self.repeat_penalty,
-            seed: self.seed,
-        };
+        let sampling = self.choice.sampling();
         let start = Instant::now();
         let decoder = context.decoder(&self.model, LoadOptions::default())?;
         let load = start.elapsed();
@@ -137,7 +109,7 @@ impl Generate {
         }
         let options = SessionOptions {
             sampling,
-            ignore_eos: self.ignore_eos,
+            ignore_eos: self.choice.ignore_eos,
             // most texts end long before a generous limit; the cache grows by itself
             reserve: prompt.len() + self.max_tokens.min(1024),
             ..Default::default()
@@ -168,11 +140,11 @@ impl Generate {
     }
 
     fn write(&self, context: &Context, decoder: &Decoder, mut session: Session, prompt: &[u32]) -> Result<Written> {
-        let stops: Vec<&str> = self.stop.iter().map(String::as_str).collect();
+        let stops: Vec<&str> = self.choice.stop.iter().map(String::as_str).collect();
         let mut stream = match decoder.model().tokenizer() {
             Ok(tokenizer) => Some(TextStream::new(tokenizer, &stops)?),
             // without a tokenizer the ids are the result
-            Err(_) if self.prompt.is_none() && self.stop.is_empty() => None,
+            Err(_) if self.prompt.is_none() && self.choice.stop.is_empty() => None,
             Err(error) => return Err(error.into()),
         };
         let mut written = Written {

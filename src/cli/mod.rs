@@ -1,6 +1,8 @@
 //! What all subcommands share: their common options, exit codes, errors, interruption and warnings.
 
+mod chat;
 mod check;
+mod choice;
 mod devices;
 mod embed;
 mod generate;
@@ -15,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -39,6 +42,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Chat(chat::Chat),
     Check(check::Check),
     Devices(devices::Devices),
     Embed(embed::Embed),
@@ -76,6 +80,34 @@ fn backend(name: &str) -> Result<wgpu::Backends, String> {
 struct Context {
     machine: Machine,
     cancel: CancelToken,
+    part: Part,
+}
+
+/// What Ctrl-C ends instead of the program, while there is something.
+#[derive(Clone, Default)]
+struct Part(Arc<Mutex<Option<CancelToken>>>);
+
+impl Part {
+    /// From now on, the first Ctrl-C only cancels the token that this returns.
+    fn begin(&self) -> CancelToken {
+        let token = CancelToken::new();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(token.clone());
+        token
+    }
+
+    /// From now on, Ctrl-C is for the program again.
+    fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether there was something that could be cancelled, and was not yet.
+    fn cancel(&self) -> bool {
+        let part = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        part.is_some_and(|token| {
+            token.cancel();
+            true
+        })
+    }
 }
 
 impl Context {
@@ -126,9 +158,10 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let quiet = "warn,wgpu_hal=off,wgpu_core=error,naga=error";
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(quiet)).init();
-    let context = Context { machine: cli.machine, cancel: CancelToken::new() };
-    stop_on_interrupt(context.cancel.clone());
+    let context = Context { machine: cli.machine, cancel: CancelToken::new(), part: Part::default() };
+    stop_on_interrupt(context.cancel.clone(), context.part.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Chat(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
         Command::Devices(command) => command.run(&context),
         Command::Embed(command) => command.run(&context),
@@ -147,9 +180,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The first Ctrl-C asks the engine to stop; what does not within a second (reading a terminal, say) is ended.
-fn stop_on_interrupt(cancel: CancelToken) {
+/// Ctrl-C ends a part of the work where there is one. Else it asks the engine to stop; what does not within a second
+/// (reading a terminal, say) is ended.
+fn stop_on_interrupt(cancel: CancelToken, part: Part) {
     let handler = move || {
+        if part.cancel() {
+            return;
+        }
         cancel.cancel();
         std::thread::sleep(Duration::from_secs(1));
         std::process::exit(130);

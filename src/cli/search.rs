@@ -22,7 +22,7 @@ Example:
 #[derive(Args)]
 #[command(after_help = NOTES)]
 pub struct Search {
-    /// Hugging Face or sentence-transformers folder, or the name of a model in the cache
+    /// Hugging Face or sentence-transformers folder, GGUF file, or the name of a model in the cache
     #[arg(long, value_name = "M")]
     model: PathBuf,
     /// What to look for

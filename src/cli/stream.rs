@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{ArgGroup, Args, Subcommand};
+use thalweg::RUSTBOOK;
 use thalweg::files::safetensors::{self, TensorData, TensorOut};
 use thalweg::stream::{Trace, parse_points};
 
@@ -35,8 +36,8 @@ Example:
 #[derive(Args)]
 #[command(after_help = NOTES, group = ArgGroup::new("what").required(true).args(["text", "ids"]))]
 pub struct Tap {
-    /// Hugging Face or sentence-transformers folder of any model, or the name of one in the cache
-    #[arg(long, value_name = "M")]
+    /// Folder of any model, GGUF file, or the name of one in the cache; else a small model of Rust's documentation
+    #[arg(long, value_name = "M", default_value = RUSTBOOK, hide_default_value = true)]
     model: PathBuf,
     /// The text; special tokens are added but no prompt, and what is beyond the model's length is cut
     text: Option<String>,

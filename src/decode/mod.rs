@@ -20,6 +20,7 @@ pub use text::TextStream;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
+use crate::kernels::sample::NO_TOKEN;
 use crate::model::{Files, LoadOptions, Model};
 use crate::schedule::{Batch, Dims, DispatchTime, Outcome, Program, Purpose, record};
 use crate::stream::{Point, Trace};
@@ -90,6 +91,23 @@ impl Decoder {
         Ok(decoder)
     }
 
+    /// The same decoder on another [`Gpu`], as after [`Gpu::rebuild`]. Its cache is empty: [`Session::rebuild`] brings
+    /// sessions over.
+    ///
+    /// # Errors
+    /// As [`Model::rebuild`].
+    pub async fn rebuild(&self, gpu: &Gpu) -> Result<Self> {
+        let model = &self.0.model;
+        let again = Self::load_with(gpu, &model.origin, model.options.clone()).await?;
+        model.is_again(&again.0.model)?;
+        Ok(again)
+    }
+
+    /// [`Decoder::rebuild`], blocking the calling thread.
+    pub fn rebuild_blocking(&self, gpu: &Gpu) -> Result<Self> {
+        pollster::block_on(self.rebuild(gpu))
+    }
+
     /// A session without any token.
     ///
     /// # Errors
@@ -123,6 +141,10 @@ impl Decoder {
         let mut chosen = Vec::new();
         if !running.is_empty() {
             chosen = self.forward(&self.0.decode, &mut running, 1, true).await?.output;
+        }
+        let lost = chosen.iter().position(|id| id.to_bits() == NO_TOKEN).map(|i| running[i].tokens.clone());
+        if let Some(tokens) = lost {
+            return Err(self.0.model.not_finite(&tokens).await);
         }
         let mut chosen = chosen.into_iter().map(f32::to_bits);
         let mut take = |session: &mut Session| {
@@ -281,7 +303,11 @@ impl Decoder {
     async fn logits_of(&self, session: &mut Session) -> Result<Vec<f32>> {
         session.ready()?;
         session.catch_up().await?;
-        Ok(self.forward(&self.0.logits, &mut [session], 1, false).await?.output)
+        let logits = self.forward(&self.0.logits, &mut [session], 1, false).await?.output;
+        match logits.iter().all(|x| x.is_finite()) {
+            true => Ok(logits),
+            false => Err(self.0.model.not_finite(&session.tokens).await),
+        }
     }
 
     /// Runs the next `count` tokens of each session in one batch.

@@ -147,6 +147,21 @@ impl Session {
         }
     }
 
+    /// The same tokens in another decoder of the same model, as after [`Decoder::rebuild`]. The cache stays behind: it is
+    /// computed again, by prefill, with the next call that needs it.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the decoder's weights are not this session's.
+    pub fn rebuild(&self, decoder: &Decoder) -> Result<Session> {
+        if decoder.fingerprint() != self.decoder.fingerprint() {
+            return Err(Error::Input("a session can only go on with the weights that it began with".into()));
+        }
+        let mut session = Session::new(decoder.clone(), self.options.clone());
+        self.tokens.iter().for_each(|&id| session.append(id));
+        session.ended = self.ended;
+        Ok(session)
+    }
+
     /// Forgets all tokens from the `length`-th on.
     pub fn truncate(&mut self, length: usize) {
         if length >= self.tokens.len() {

@@ -38,6 +38,8 @@ struct Inner {
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
     submission_budget: Duration,
+    /// What it was opened with; none where a host brought the device.
+    options: Option<GpuOptions>,
 }
 
 /// Well below the two seconds after which systems reset a GPU that is busy.
@@ -98,7 +100,7 @@ impl Gpu {
             let _ = flag.set(format!("{reason:?}: {message}"));
         });
         let budget = options.submission_budget.unwrap_or(SUBMISSION_BUDGET);
-        Self::assemble(&adapter, device, queue, lost, budget)
+        Self::assemble(&adapter, device, queue, lost, budget, Some(options))
     }
 
     /// [`Gpu::new`], blocking the calling thread.
@@ -114,7 +116,26 @@ impl Gpu {
     /// # Errors
     /// [`Error::Unsuitable`] where the device has less than WebGPU's default limits.
     pub fn from_host(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Result<Self> {
-        Self::assemble(adapter, device, queue, Arc::new(OnceLock::new()), SUBMISSION_BUDGET)
+        Self::assemble(adapter, device, queue, Arc::new(OnceLock::new()), SUBMISSION_BUDGET, None)
+    }
+
+    /// After the device was lost: the same adapter (by the same options) with a new device. Models and sessions follow
+    /// with [`Model::rebuild`](crate::Model::rebuild), [`Encoder::rebuild`](crate::Encoder::rebuild),
+    /// [`Decoder::rebuild`](crate::Decoder::rebuild) and [`Session::rebuild`](crate::Session::rebuild).
+    ///
+    /// # Errors
+    /// As [`Gpu::new`]; [`Error::Input`] where a host brought the device: it brings the next one too, to
+    /// [`Gpu::from_host`].
+    pub async fn rebuild(&self) -> Result<Self> {
+        match &self.0.options {
+            Some(options) => Self::new(options.clone()).await,
+            None => Err(Error::Input("the device was the host's, which has to bring another one".into())),
+        }
+    }
+
+    /// [`Gpu::rebuild`], blocking the calling thread.
+    pub fn rebuild_blocking(&self) -> Result<Self> {
+        pollster::block_on(self.rebuild())
     }
 
     fn assemble(
@@ -123,6 +144,7 @@ impl Gpu {
         queue: wgpu::Queue,
         lost: Arc<OnceLock<String>>,
         submission_budget: Duration,
+        options: Option<GpuOptions>,
     ) -> Result<Self> {
         let info = adapter.get_info();
         let capabilities = Capabilities::of(adapter, &device)?;
@@ -138,6 +160,7 @@ impl Gpu {
             waiter,
             lost,
             submission_budget,
+            options,
         })))
     }
 

@@ -3,6 +3,9 @@
 use super::{Kernel, ParamType::U32, Variant, read, write};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Input, Slot, Word, Work};
 
+/// What is chosen of a row without any number: no id, and an ordinary float in the eyes of who reads floats back.
+pub const NO_TOKEN: u32 = 0x7f00_0000;
+
 /// Inventory entry. Its rows are sequences: it mixes nothing between them.
 pub const KERNEL: Kernel =
     Kernel { name: "sample", token_local: true, variants, params: &[("rows", U32), ("columns", U32)] };

@@ -51,7 +51,7 @@ const ARCHITECTURES: &[Architecture] = &[
         name: "llama",
         model_type: "llama",
         names: Names { qkv_rows: QkvRows::Interleaved, ..LLAMA },
-        config: gated,
+        config: llama,
     },
     Architecture { name: "qwen2", model_type: "qwen2", names: LLAMA, config: gated },
     Architecture { name: "qwen3", model_type: "qwen3", names: LLAMA, config: gated },
@@ -90,7 +90,7 @@ pub fn read(gguf: &Gguf) -> Result<(Spec, Names)> {
         }
     }
     let mut map = (architecture.config)(&reader)?;
-    map.insert("model_type".into(), architecture.model_type.into());
+    map.entry("model_type").or_insert(architecture.model_type.into());
     let (spec, _) = Spec::read(&Config::from_map(gguf.path(), map))?;
     let fused = gguf.get("blk.0.attn_qkv.weight").is_some();
     Ok((reader.as_stored(spec)?, names(architecture.name, fused)))
@@ -224,7 +224,17 @@ fn sizes(r: &Reader<'_>) -> Result<Map<String, Value>> {
     Ok(map)
 }
 
-/// Llama, Qwen 2 and 3.
+/// Llama, and Mistral where the file says a window: llama.cpp's converter does not, and this crate does.
+fn llama(r: &Reader<'_>) -> Result<Map<String, Value>> {
+    let mut map = gated(r)?;
+    if let Some(window) = r.opt_usize("attention.sliding_window")?.filter(|&window| window > 0) {
+        map.insert("sliding_window".into(), window.into());
+        map.insert("model_type".into(), "mistral".into());
+    }
+    Ok(map)
+}
+
+/// What Llama, Qwen, Gemma and Phi-3 have in common.
 fn gated(r: &Reader<'_>) -> Result<Map<String, Value>> {
     let mut map = sizes(r)?;
     let (key, value) = (r.opt_usize("attention.key_length")?, r.opt_usize("attention.value_length")?);

@@ -2,6 +2,7 @@
 
 mod bert;
 mod distilbert;
+mod finite;
 mod from_gguf;
 mod gemma2;
 mod gemma3;

@@ -9,9 +9,12 @@ use super::names::Names;
 use super::spec::Spec;
 use super::weights::{self, Dtype};
 use crate::cache::find_model;
+use crate::chat::ChatTemplate;
 use crate::embedded;
 use crate::error::{Error, Result};
-use crate::files::{Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids, gguf_eos_ids};
+use crate::files::{
+    Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids, gguf_chat_templates, gguf_eos_ids,
+};
 use crate::gpu::Gpu;
 use crate::schedule::{Batch, Choices, Outcome, Program, Purpose, record};
 use crate::stream::{Kind, Point, Tensor, Trace};
@@ -45,8 +48,12 @@ pub struct Model {
     pub(crate) gpu: Gpu,
     /// The folder or the file.
     pub(crate) path: PathBuf,
+    /// What it was loaded by, and how: to load it again.
+    pub(crate) origin: PathBuf,
+    pub(crate) options: LoadOptions,
     pub(crate) spec: Spec,
     tokenizer: Option<Tokenizer>,
+    template: Template,
     /// Most tokens of a text that is cut: the folder's own length, else the tokenizer's, and never more than positions.
     pub(crate) max_text: usize,
     pub(crate) tensors: Tensors,
@@ -78,12 +85,15 @@ impl Model {
         let weight_bytes = layout.bytes();
         let fingerprint = files.fingerprint(&layout)?;
         let weights = weights::upload(gpu, &layout, &files.sources, &options.task).await?.into();
-        let Files { path, spec, tokenizer, max_text, .. } = files;
+        let Files { path, origin, spec, tokenizer, template, max_text, .. } = files;
         Ok(Model {
             gpu: gpu.clone(),
             path,
+            origin,
+            options: LoadOptions { task: Task::default(), ..options.clone() },
             spec,
             tokenizer,
+            template,
             max_text,
             tensors: layout.tensors,
             weights,
@@ -91,6 +101,29 @@ impl Model {
             weight_bytes,
             fingerprint,
         })
+    }
+
+    /// The same model on another [`Gpu`], as after [`Gpu::rebuild`]: its weights are read and uploaded again.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::File`] where the files have changed since they were loaded.
+    pub async fn rebuild(&self, gpu: &Gpu) -> Result<Self> {
+        let again = Self::load(gpu, &self.origin, self.options.clone()).await?;
+        self.is_again(&again)?;
+        Ok(again)
+    }
+
+    /// [`Model::rebuild`], blocking the calling thread.
+    pub fn rebuild_blocking(&self, gpu: &Gpu) -> Result<Self> {
+        pollster::block_on(self.rebuild(gpu))
+    }
+
+    /// Fails where another model has taken the place of this one's files.
+    pub(crate) fn is_again(&self, again: &Model) -> Result<()> {
+        match again.fingerprint == self.fingerprint {
+            true => Ok(()),
+            false => Err(Error::file(&self.path, "has changed since it was loaded")),
+        }
     }
 
     /// What the model is.
@@ -105,6 +138,19 @@ impl Model {
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
         let none = || Error::file(&self.path, "has no tokenizer, so that only token ids can be given");
         self.tokenizer.as_ref().ok_or_else(none)
+    }
+
+    /// Its chat template, `None` where it has none.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::open`].
+    pub fn chat_template(&self) -> Result<Option<ChatTemplate>> {
+        let Template::Text(source) = &self.template else { return ChatTemplate::open(&self.path) };
+        let Some(source) = source else { return Ok(None) };
+        let token = |id: &Option<u32>| id.and_then(|id| self.tokenizer.as_ref()?.token(id));
+        let specials: Vec<_> = source.specials.iter().filter_map(|(name, id)| Some((*name, token(id)?))).collect();
+        let specials: Vec<_> = specials.iter().map(|(name, token)| (*name, token.as_str())).collect();
+        ChatTemplate::new(&self.path, &source.text, &specials).map(Some)
     }
 
     /// A text's token ids as the model sees them: with special tokens, cut to the model's length.
@@ -199,16 +245,56 @@ impl Model {
     }
 }
 
+/// Where a model's chat template is.
+enum Template {
+    /// In its folder.
+    Folder,
+    /// In a GGUF file, where there is one.
+    Text(Option<TemplateText>),
+}
+
+/// A chat template, and the ids of the tokens that it may name.
+struct TemplateText {
+    text: String,
+    specials: [(&'static str, Option<u32>); 4],
+}
+
+impl Template {
+    fn of_gguf(gguf: &Gguf) -> Result<Self> {
+        let metadata = gguf.metadata();
+        let templates = gguf_chat_templates(gguf)?;
+        let Some((_, text)) = templates.iter().find(|(name, _)| *name == "default") else {
+            return Ok(Self::Text(None));
+        };
+        let id = |name| metadata.opt_u32(&format!("tokenizer.ggml.{name}_token_id"));
+        let specials = [
+            ("bos_token", id("bos")?),
+            ("eos_token", id("eos")?),
+            ("unk_token", id("unknown")?),
+            ("pad_token", id("padding")?),
+        ];
+        Ok(Self::Text(Some(TemplateText { text: text.to_string(), specials })))
+    }
+}
+
+/// A path that stays right when the program changes its folder.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.into())
+}
+
 /// What a model is made of, opened and checked before anything is allocated.
 pub(crate) struct Files {
     /// The folder or the file.
     pub path: PathBuf,
+    /// The same, or the folder of sentence-transformers around it.
+    origin: PathBuf,
     pub spec: Spec,
     names: Names,
     /// What makes vectors of an encoder's stream.
     pub sentence: SentenceConfig,
     /// None where there is none.
     pub tokenizer: Option<Tokenizer>,
+    template: Template,
     /// Ids that end a text.
     pub eos: Vec<u32>,
     /// Most tokens of a text that is cut.
@@ -224,7 +310,7 @@ impl Files {
         match embedded::open(&path) {
             Some(file) => Self::open_gguf(file?),
             None if path.is_dir() => Self::open_folder(&path),
-            None => Self::open_gguf(Gguf::open(&path)?),
+            None => Self::open_gguf(Gguf::open(&path)?).map(|files| Files { origin: absolute(&path), ..files }),
         }
     }
 
@@ -244,18 +330,22 @@ impl Files {
         for dense in &sentence.dense {
             sources.push(Source::Folder(Checkpoint::open(&dense.dir)?));
         }
-        Ok(Files { path, spec, names: family.names, sentence, tokenizer, eos, max_text, sources })
+        let template = Template::Folder;
+        let origin = absolute(folder);
+        Ok(Files { path, origin, spec, names: family.names, sentence, tokenizer, template, eos, max_text, sources })
     }
 
     fn open_gguf(file: Gguf) -> Result<Self> {
         let path = file.path().to_path_buf();
+        let origin = path.clone();
         let (spec, names) = from_gguf::read(&file)?;
         let sentence = from_gguf::sentence(&file)?;
         let tokenizer = Tokenizer::from_gguf(&file)?;
         let eos = if spec.is_decoder() { gguf_eos_ids(&file)? } else { Vec::new() };
         let max_text = spec.max_tokens();
+        let template = Template::of_gguf(&file)?;
         let sources = vec![Source::Gguf(file)];
-        Ok(Files { path, spec, names, sentence, tokenizer, eos, max_text, sources })
+        Ok(Files { path, origin, spec, names, sentence, tokenizer, template, eos, max_text, sources })
     }
 
     /// A hash (FNV-1a) of the spec, and of each tensor's name and first bytes: other weights of the same shape differ.

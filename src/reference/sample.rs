@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::kernels::sample::NO_TOKEN;
 use crate::schedule::Draw;
 
 /// What was chosen, and how clearly.
@@ -17,7 +18,8 @@ pub struct Sampled {
 }
 
 /// The token that `draw` chooses of a row of logits: Hugging Face's processors for the repetition penalty, temperature,
-/// top-k, top-p and min-p, one after another, then the largest, or a draw. NaN is never chosen unless all are.
+/// top-k, top-p and min-p, one after another, then the largest, or a draw. NaN is never chosen; of a row without any number it is
+/// [`NO_TOKEN`].
 pub fn sample(logits: &[f64], draw: &Draw, seen: &[u32]) -> Sampled {
     let mut x = logits.to_vec();
     for &id in seen {
@@ -28,7 +30,9 @@ pub fn sample(logits: &[f64], draw: &Draw, seen: &[u32]) -> Sampled {
     let mut order: Vec<usize> = (0..x.len()).filter(|&i| !x[i].is_nan()).collect();
     // a stable sort: of equal ones the lowest id first
     order.sort_by(|&a, &b| x[b].partial_cmp(&x[a]).unwrap_or(Ordering::Equal));
-    let Some(&first) = order.first() else { return Sampled { id: 0, kept: vec![0], lead: f64::INFINITY } };
+    let Some(&first) = order.first() else {
+        return Sampled { id: NO_TOKEN, kept: vec![NO_TOKEN], lead: f64::INFINITY };
+    };
     if draw.temperature <= 0.0 {
         let next = order.iter().map(|&i| x[i]).find(|&value| value < x[first]);
         let lead = next.map_or(f64::INFINITY, |next| (x[first] - next) / x[first].abs());

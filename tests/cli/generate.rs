@@ -207,3 +207,25 @@ fn an_interrupted_text_ends_cleanly() {
     assert!(start.elapsed() < Duration::from_secs(20));
     assert_eq!(rest.last(), Some(&b'\n'), "the line is ended");
 }
+
+#[test]
+fn without_a_model_the_embedded_one_writes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/rustbook.json");
+    let cases: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    for case in cases.as_array().unwrap() {
+        let prompt = case["prompt"].as_str().unwrap();
+        let written = run(&["generate", "--prompt", prompt, "--max-tokens", "32", "--json"]).ok().json().remove(0);
+        assert_eq!((&written["prompt_ids"], &written["ids"]), (&case["prompt_ids"], &case["greedy"]), "{prompt}");
+        let named = run(&["generate", "--model", "rustbook", "--prompt", prompt, "--max-tokens", "32"]).ok();
+        assert_eq!(named.stdout.trim_end(), written["text"].as_str().unwrap().trim_end());
+    }
+    // the other subcommands too; the tap's ids are those of the prompt
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("stream.safetensors");
+    let tap = run(&["stream", "tap", "A `Mutex`", "--points", "resid_post@0", "--out", out.to_str().unwrap()]);
+    assert_eq!(tap.code, 0, "{}", tap.stderr);
+    let file = std::fs::read(out).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let ids: Vec<Value> = ints(&file, "ids").into_iter().map(Value::from).collect();
+    assert_eq!(&Value::from(ids), &cases[1]["prompt_ids"]);
+}

@@ -1,8 +1,10 @@
 //! Drives the real binary on the small models of tests/fixtures: exit codes, streams, and what is printed.
 
+mod chat;
 mod check;
 mod embed;
 mod generate;
+mod gguf;
 mod machine;
 mod quantize;
 mod search;
