@@ -20,9 +20,11 @@ mod rope;
 mod sample;
 mod soft_cap;
 mod softmax;
+mod vectors;
 
 pub use random::Random;
 pub use rig::{Contents, Outputs, run};
+pub use vectors::{VectorOutcome, VectorStatus, run_vector, run_vectors, vector_files};
 
 use crate::schedule::{Batch, Dispatch, Input, Slot};
 
