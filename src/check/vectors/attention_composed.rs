@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::attention::KeysValues;
 use super::attention_input::{HIDDEN, LOWEST, Problem, Scores};
-use super::case::{Step, fail};
+use super::case::{Step, fail, skip};
 use super::kernels::{Kernels, bytes, poison, tokens};
 use super::tensor::{gather, permute, room};
 use crate::kernels::WeightType;
@@ -58,26 +58,34 @@ fn pattern(p: &Problem, b: usize, k: &[f32], kernels: &mut Kernels) -> Step<(Vec
         // padding is hidden by what is added, as a mask's -∞ is
         let term = |i: usize| match own.map_or(0.0, |bias| bias[i]) {
             _ if i % keys >= p.lengths[b] => HIDDEN,
-            f32::NEG_INFINITY => HIDDEN,
-            bias => bias,
+            bias => bias.max(HIDDEN),
         };
         values = kernels.add(&values, &(0..per).map(term).collect::<Vec<_>>())?;
     }
-    if let Some(i) = (0..per).find(|&i| hidden[i] != (values[i] <= LOWEST)) {
+    // a mask may have finite numbers as low as what hides a key: their keys weigh nothing beside any other
+    let low = |i: usize| own.is_some_and(|bias| bias[i] <= LOWEST);
+    if let Some(i) = (0..per).find(|&i| (hidden[i] || low(i)) != (values[i] <= LOWEST)) {
         return fail(format!("a kernel's score of {:?} at {i}, hidden: {}", values[i], hidden[i]));
     }
     if p.scores == Some(Scores::Biased) {
+        if (0..per).any(|i| low(i) && !hidden[i]) {
+            return skip(format!("in.3 has finite numbers below {LOWEST:e}, and out.3 shows them"));
+        }
         let infinite = |(value, hidden): (&f32, &bool)| if *hidden { f32::NEG_INFINITY } else { *value };
         shown = values.iter().zip(&hidden).map(infinite).collect();
     }
-    let seeing: Vec<usize> =
-        (0..heads * queries).filter(|r| !hidden[r * keys..(r + 1) * keys].iter().all(|h| *h)).collect();
+    let row = |r: usize| r * keys..(r + 1) * keys;
+    let (seeing, blind): (Vec<usize>, Vec<usize>) =
+        (0..heads * queries).partition(|&r| row(r).any(|i| !hidden[i] && !low(i)));
+    if blind.into_iter().any(|r| row(r).any(|i| !hidden[i])) {
+        return skip(format!("in.3 has a row of nothing but numbers below {LOWEST:e}"));
+    }
     let mut pattern = vec![0.0; per];
     if !seeing.is_empty() {
-        let rows: Vec<f32> = seeing.iter().flat_map(|r| &values[r * keys..(r + 1) * keys]).copied().collect();
+        let rows: Vec<f32> = seeing.iter().flat_map(|&r| &values[row(r)]).copied().collect();
         let rows = kernels.softmax(&rows, keys)?;
-        for (r, row) in seeing.iter().zip(rows.chunks_exact(keys)) {
-            pattern[r * keys..(r + 1) * keys].copy_from_slice(row);
+        for (r, weights) in seeing.into_iter().zip(rows.chunks_exact(keys)) {
+            pattern[row(r)].copy_from_slice(weights);
         }
     }
     if p.scores == Some(Scores::Pattern) {

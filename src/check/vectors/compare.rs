@@ -64,15 +64,15 @@ fn error(position: usize, out: &[f32], expected: &[f32], tolerance: f64, tensor:
         let (wide_o, wide_e) = (f64::from(o), f64::from(e));
         let off = (wide_o - wide_e).abs();
         let allowed = 1e-3 * wide_e.abs() + 2.0 * tolerance * largest;
-        // a comparison that NaN fails too
-        if !(off <= allowed && o.is_finite()) {
+        // NaN passes no comparison
+        if !(off <= allowed && o.is_finite() && e.is_finite()) {
             return Err(Stop::Fail(format!("out.{position}: {o:?} instead of {e:?} at {i} of {:?}", tensor.shape)));
         }
         difference += off * off;
         size += wide_e * wide_e;
     }
     let relative = if size == 0.0 { difference.sqrt() } else { (difference / size).sqrt() };
-    if relative > tolerance {
+    if relative.is_nan() || relative > tolerance {
         return fail(format!("out.{position}: relative error {relative:e}, and {tolerance:e} is allowed"));
     }
     Ok(relative)

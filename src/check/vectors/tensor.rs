@@ -56,11 +56,6 @@ impl Tensor {
         };
         Ok(Tensor { dtype: info.dtype, shape: info.shape.clone(), data })
     }
-
-    /// Whether its elements are widened to f32 for the kernels.
-    pub fn is_float(&self) -> bool {
-        matches!(self.data, Data::Floats(_))
-    }
 }
 
 /// Elements of a shape that something is made in, or a skip where that is too many.
