@@ -162,6 +162,40 @@ fn a_wrong_output_fails() {
     overflow(3e38).fails("out.0");
 }
 
+/// What the backend node tests leave out.
+#[test]
+fn other_attributes_and_opsets_are_followed() {
+    let x: [f32; 4] = [-3.0, -0.5, 0.25, 2.0];
+    let swish = x.map(|x| x / (1.0 + (-1.5 * x).exp()));
+    let vector = Vector::new("Swish", &[("in.0", &[4], &x), ("out.0", &[4], &swish)]);
+    let outcome = vector.with("attributes", r#"{"alpha": 1.5}"#).run();
+    assert_eq!(
+        (outcome.status, &outcome.kernels[..]),
+        (VectorStatus::Pass, &["gate", "gate[sigmoid]"].map(String::from)[..])
+    );
+    // before opset 13, a softmax is over all axes from its own on
+    let sum: f32 = x.iter().map(|x| x.exp()).sum();
+    let all = x.map(|x| x.exp() / sum);
+    let softmax = |opset| {
+        let vector = Vector::new("Softmax", &[("in.0", &[1, 2, 2], &x), ("out.0", &[1, 2, 2], &all)]);
+        vector.with("attributes", r#"{"axis": 1}"#).with("opset", opset).run().status
+    };
+    assert_eq!((softmax("11"), softmax("13")), (VectorStatus::Pass, VectorStatus::Fail));
+    // a row that is all of a mask's smallest finite number is no hidden row, and the kernels cannot tell
+    let (q, v) = (("in.0", &[1, 1, 1, 1][..], &[1.0f32][..]), ("in.2", &[1, 1, 2, 1][..], &[4.0f32, 6.0][..]));
+    let k = ("in.1", v.1, &[0.0f32, 0.0][..]);
+    let masked = |mask: &[f32], z: f32| {
+        let out = ("out.0", q.1, &[z][..]);
+        Vector::new("Attention", &[q, k, v, ("in.3", &[1, 2], mask), out])
+    };
+    let (least, none) = (f32::MIN, f32::NEG_INFINITY);
+    for (mask, z) in [([0.0, 0.0], 5.0), ([least, 0.0], 6.0), ([none, 0.0], 6.0), ([none, none], 0.0)] {
+        assert_eq!(masked(&mask, z).run().status, VectorStatus::Pass, "{mask:?}");
+    }
+    masked(&[least, least], 5.0).skips("a row of nothing but numbers below");
+    masked(&[least, none], 4.0).skips("a row of nothing but numbers below");
+}
+
 #[test]
 fn what_no_kernel_claims_is_a_skip() {
     Vector::new("Conv", &[("in.0", ONE, &[1.0]), ("out.0", ONE, &[1.0])]).skips("no kernel does the operator `Conv`");
@@ -245,12 +279,4 @@ fn a_damaged_file_is_an_outcome_and_an_empty_folder_an_error() {
             assert!(place < data || low_bits || outcome.status != VectorStatus::Pass, "{place} {flip}: {outcome:?}");
         }
     }
-}
-
-/// Vectors of some other folder, where one is named.
-#[test]
-fn other_vectors() {
-    let Ok(folder) = std::env::var("THALWEG_VECTORS") else { return };
-    let print = |o: &VectorOutcome| println!("{:?} {} {:?} {:?} {:?}", o.status, o.name, o.error, o.kernels, o.reason);
-    run_vectors(&GPU, Path::new(&folder), print).unwrap();
 }

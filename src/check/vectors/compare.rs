@@ -38,6 +38,13 @@ pub fn compare(case: &VectorCase, computed: &BTreeMap<usize, Array>, tolerance: 
             let shapes = (&expected.shape, &array.shape);
             return fail(format!("out.{position} has shape {:?}, and the operator gives {:?}", shapes.0, shapes.1));
         }
+        if array.values.len() != values.len() {
+            return fail(format!(
+                "out.{position} has {} elements, and {} were computed",
+                values.len(),
+                array.values.len()
+            ));
+        }
         let stored: Vec<f32> = array.values.iter().map(|x| rounded(*x, dtype)).collect();
         worst = worst.max(error(position, &stored, values, tolerance, expected)?);
     }

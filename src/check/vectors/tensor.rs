@@ -36,22 +36,24 @@ pub struct Array {
 impl Tensor {
     /// Reads a tensor whose size is known to be bounded.
     pub fn read(file: &Checkpoint, info: &TensorInfo) -> Step<Self> {
-        let mut bytes = vec![0; info.bytes as usize];
+        use Dtype as D;
+        let taken = matches!(info.dtype, D::F32 | D::F16 | D::Bf16 | D::I32 | D::I64 | D::Bool);
+        let mut bytes = vec![0; if taken { info.bytes as usize } else { 0 }];
         file.read(info, 0, &mut bytes)?;
         let halves = |widen: fn(u16) -> f32| {
             bytes.chunks_exact(2).map(|pair| widen(u16::from_le_bytes([pair[0], pair[1]]))).collect()
         };
         let quads = || bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let data = match info.dtype {
-            Dtype::F32 => Data::Floats(quads().map(f32::from_bits).collect()),
-            Dtype::F16 => Data::Floats(halves(|bits| half::f16::from_bits(bits).to_f32())),
-            Dtype::Bf16 => Data::Floats(halves(|bits| half::bf16::from_bits(bits).to_f32())),
-            Dtype::I32 => Data::Ints(quads().map(|bits| i64::from(bits as i32)).collect()),
-            Dtype::I64 => {
+            D::F32 => Data::Floats(quads().map(f32::from_bits).collect()),
+            D::F16 => Data::Floats(halves(|bits| half::f16::from_bits(bits).to_f32())),
+            D::Bf16 => Data::Floats(halves(|bits| half::bf16::from_bits(bits).to_f32())),
+            D::I32 => Data::Ints(quads().map(|bits| i64::from(bits as i32)).collect()),
+            D::I64 => {
                 let whole = |b: &[u8]| b.iter().rev().fold(0u64, |n, &byte| n << 8 | u64::from(byte)) as i64;
                 Data::Ints(bytes.chunks_exact(8).map(whole).collect())
             }
-            Dtype::Bool => Data::Bools(bytes.iter().map(|b| *b != 0).collect()),
+            D::Bool => Data::Bools(bytes.iter().map(|b| *b != 0).collect()),
             _ => Data::Other,
         };
         Ok(Tensor { dtype: info.dtype, shape: info.shape.clone(), data })
