@@ -29,7 +29,24 @@ pub struct Check {
     pub(super) work: Box<Work>,
 }
 
-pub(super) type Work = dyn Fn(&Gpu, &mut Random) -> Result<f64, Wrong> + Send + Sync;
+pub(super) type Work = dyn Fn(&Gpu, &mut Random) -> Result<Right, Wrong> + Send + Sync;
+
+/// What there is to say of a check that passed.
+#[derive(Clone, Debug, Default)]
+pub struct Right {
+    /// ‖out − ref‖/‖ref‖, where one was measured.
+    pub error: Option<f64>,
+    /// What else is to be known.
+    pub note: Option<String>,
+    /// The variants that ran, where they were not known before.
+    pub variant: Option<String>,
+}
+
+impl From<f64> for Right {
+    fn from(error: f64) -> Self {
+        Right { error: Some(error), ..Right::default() }
+    }
+}
 
 /// Why a check did not pass.
 #[derive(Debug)]
@@ -38,6 +55,8 @@ pub enum Wrong {
     Numbers(Fault),
     /// No numbers.
     Failed(Error),
+    /// Not wrong: it cannot be run here, for this reason.
+    Skipped(String),
 }
 
 impl From<Fault> for Wrong {
@@ -66,7 +85,7 @@ impl Check {
         name: String,
         work: impl Fn(&Gpu, &mut Random) -> Result<f64, Wrong> + Send + Sync + 'static,
     ) -> Self {
-        let work = Box::new(work);
+        let work = Box::new(move |gpu: &Gpu, random: &mut Random| work(gpu, random).map(Right::from));
         let needs = wgpu::Features::empty();
         Check { name, kernel, variant: kernel.into(), tolerance: 0.0, full: false, needs, work }
     }
@@ -88,7 +107,7 @@ impl Check {
     ///
     /// # Errors
     /// [`Wrong`] where it does not pass.
-    pub fn work(&self, gpu: &Gpu, seed: u64) -> Result<f64, Wrong> {
+    pub fn work(&self, gpu: &Gpu, seed: u64) -> Result<Right, Wrong> {
         (self.work)(gpu, &mut Random::of(seed, &self.name))
     }
 }

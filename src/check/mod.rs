@@ -31,14 +31,16 @@ mod runner;
 mod sample;
 mod soft_cap;
 mod softmax;
+mod vectors;
 
 pub use case::{Case, Fault, Inputs, Plan, relative_error};
 pub use expected::Expectation;
-pub use inventory::{Check, Wrong, choose, inventory};
+pub use inventory::{Check, Right, Wrong, choose, inventory};
 pub use random::Random;
 pub use report::{Format, Report};
 pub use rig::{Contents, Outputs, run};
-pub use runner::{Machine, Record, Run, Status};
+pub use runner::{Machine, Record, Run, Status, quoted};
+pub use vectors::{VectorOutcome, run_vector, vector_checks};
 
 use crate::schedule::Batch;
 

@@ -6,7 +6,7 @@ use super::Case;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::Access;
-use crate::schedule::{Dispatch, Input, Slot, Word, fold};
+use crate::schedule::{Batch, Dispatch, Input, Slot, Word, fold};
 
 /// Bytes in each buffer before a run. An output that the kernel must not read holds a NaN that shows.
 pub type Contents = HashMap<Slot, Vec<u8>>;
@@ -31,27 +31,38 @@ struct Guarded {
 /// # Errors
 /// [`Error::Internal`] where a guard word was overwritten; else what the device says.
 pub fn run(gpu: &Gpu, case: &Case) -> Result<Outputs> {
-    let mut contents = case.contents.clone();
-    for input in Input::ALL {
-        contents.insert(Slot::Input(input), case.batch.input(input).to_vec());
-    }
+    let during = || format!("{} {}", case.label(), case.shape);
+    run_dispatches(gpu, &case.dispatches, &case.batch, &case.contents, &during)
+}
+
+/// The same of dispatches that are no case; `during` says what they are for.
+pub(super) fn run_dispatches(
+    gpu: &Gpu,
+    dispatches: &[Dispatch],
+    batch: &Batch,
+    contents: &Contents,
+    during: &dyn Fn() -> String,
+) -> Result<Outputs> {
     let mut buffers = HashMap::new();
-    for (slot, bytes) in &contents {
+    for (slot, bytes) in contents {
         buffers.insert(*slot, guarded(gpu, bytes)?);
     }
+    for input in Input::ALL {
+        buffers.insert(Slot::Input(input), guarded(gpu, batch.input(input))?);
+    }
     let mut last = None;
-    for dispatch in &case.dispatches {
-        last = Some(submit(gpu, case, dispatch, &buffers)?);
+    for dispatch in dispatches {
+        last = Some(submit(gpu, batch, dispatch, &buffers)?);
     }
     let Some(last) = last else { return Ok(Outputs::new()) };
     pollster::block_on(gpu.finished(last))?;
     let mut outputs = Outputs::new();
-    for slot in case.dispatches.iter().flat_map(written) {
+    for slot in dispatches.iter().flat_map(written) {
         let after = read(gpu, &buffers[&slot])?;
         outputs.insert(
             slot,
             after.map_err(|place| Error::Internal {
-                during: format!("{} {}", case.label(), case.shape),
+                during: during(),
                 message: format!("the kernel wrote outside of {slot:?}, at word {place}"),
             })?,
         );
@@ -80,11 +91,11 @@ fn guarded(gpu: &Gpu, bytes: &[u8]) -> Result<Guarded> {
 
 fn submit(
     gpu: &Gpu,
-    case: &Case,
+    batch: &Batch,
     dispatch: &Dispatch,
     buffers: &HashMap<Slot, Guarded>,
 ) -> Result<wgpu::SubmissionIndex> {
-    let dims = case.batch.dims();
+    let dims = batch.dims();
     let words: Vec<u32> = dispatch
         .params
         .iter()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::expected::Expectation;
-use super::inventory::{Check, Wrong};
+use super::inventory::{Check, Right, Wrong};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::task::CancelToken;
@@ -49,7 +49,7 @@ pub struct Record {
     pub variant: String,
     /// What became of it.
     pub status: Status,
-    /// One sentence, for all but a pass.
+    /// One sentence, for all but a plain pass.
     pub reason: Option<String>,
     /// ‖out − ref‖/‖ref‖, where there is one.
     pub error: Option<f64>,
@@ -189,16 +189,13 @@ impl Run<'_> {
     fn one(&self, gpu: &Gpu, check: &Check) -> Result<Record, String> {
         if !gpu.capabilities().offers(check.needs) {
             let reason = format!("the adapter has no {}", features(check.needs));
-            return Ok(Record {
-                status: Status::Skip,
-                reason: Some(reason),
-                ..self.record(check, Duration::ZERO, Ok(None))
-            });
+            return Ok(self.skipped(check, Duration::ZERO, reason));
         }
         let start = Instant::now();
         let outcome = catch_unwind(AssertUnwindSafe(|| check.work(gpu, self.seed)));
         let outcome = match outcome {
-            Ok(Ok(error)) => Ok(Some(error)),
+            Ok(Ok(right)) => Ok(right),
+            Ok(Err(Wrong::Skipped(reason))) => return Ok(self.skipped(check, start.elapsed(), reason)),
             Ok(Err(Wrong::Numbers(fault))) => Err((Some(fault.error), fault.what)),
             Ok(Err(Wrong::Failed(error))) => match (error, settled(gpu)) {
                 (lost @ Error::DeviceLost(_), _) | (_, Err(lost)) => return Err(lost.to_string()),
@@ -209,11 +206,17 @@ impl Run<'_> {
         Ok(self.record(check, start.elapsed(), outcome))
     }
 
-    fn record(&self, check: &Check, time: Duration, outcome: Result<Option<f64>, (Option<f64>, String)>) -> Record {
+    fn skipped(&self, check: &Check, time: Duration, reason: String) -> Record {
+        let record = self.record(check, time, Ok(Right::default()));
+        Record { status: Status::Skip, reason: Some(reason), repeat: None, ..record }
+    }
+
+    fn record(&self, check: &Check, time: Duration, outcome: Result<Right, (Option<f64>, String)>) -> Record {
         let known = self.expected.iter().find(|e| e.fits(self.machine, &check.name));
+        let variant = outcome.as_ref().ok().and_then(|right| right.variant.clone());
         let (status, error, reason) = match (outcome, known) {
-            (Ok(error), None) => (Status::Pass, error, None),
-            (Ok(error), Some(known)) => (Status::Xpass, error, Some(format!("expected to fail: {known}"))),
+            (Ok(right), None) => (Status::Pass, right.error, right.note),
+            (Ok(right), Some(known)) => (Status::Xpass, right.error, Some(format!("expected to fail: {known}"))),
             (Err((error, what)), None) => (Status::Fail, error, Some(what)),
             (Err((error, what)), Some(known)) => (Status::Xfail, error, Some(format!("{known}; {what}"))),
         };
@@ -225,7 +228,7 @@ impl Run<'_> {
             name: check.name.clone(),
             adapter: self.machine.id.clone(),
             kernel: check.kernel.into(),
-            variant: check.variant.clone(),
+            variant: variant.unwrap_or_else(|| check.variant.clone()),
             status,
             reason,
             error: error.filter(|error| error.is_finite()),
@@ -260,7 +263,7 @@ fn features(needs: wgpu::Features) -> String {
     names.join(", ")
 }
 
-/// An argument for a shell.
-fn quoted(text: &str) -> String {
+/// An argument for a shell, in single quotes.
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }

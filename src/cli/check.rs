@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use thalweg::check::{Expectation, Format, Machine, Report, Run, choose, inventory};
+use thalweg::check::{Expectation, Format, Machine, Report, Run, choose, inventory, quoted, vector_checks};
 use thalweg::gpu::adapters;
 use thalweg::{AdapterChoice, Error, Gpu, GpuOptions};
 
@@ -29,10 +29,13 @@ pub struct Check {
     /// Only checks whose name contains this; a whole name is that check alone
     #[arg(long, value_name = "S")]
     filter: Option<String>,
+    /// Runs the test vectors of this folder (*.safetensors, an ONNX operator each) and nothing else
+    #[arg(long, value_name = "DIR", conflicts_with = "full")]
+    vectors: Option<PathBuf>,
     /// Prints the names of the checks and runs none
     #[arg(long)]
     list: bool,
-    /// Seed of the random inputs
+    /// Seed of the random inputs; test vectors have none
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Also the checks that take long
@@ -51,7 +54,8 @@ pub struct Check {
 
 impl Check {
     pub fn run(self, context: &Context) -> Result<()> {
-        let checks = choose(inventory(), self.full, self.filter.as_deref());
+        let all = self.vectors.as_deref().map_or_else(|| Ok(inventory()), vector_checks)?;
+        let checks = choose(all, self.full, self.filter.as_deref());
         if let (true, Some(filter)) = (checks.is_empty(), &self.filter) {
             return Err(Usage(format!("no check's name contains {filter:?}; --list prints all")).into());
         }
@@ -73,7 +77,7 @@ impl Check {
                 machine: &machine,
                 seed,
                 expected: &expected,
-                arguments: &arguments(context, &machine),
+                arguments: &self.arguments(context, &machine),
                 cancel: &context.cancel,
             };
             let outcome = run.all(&|| Gpu::new_blocking(options.clone()), &checks, &|_| bar.inc(1));
@@ -107,6 +111,30 @@ impl Check {
             expected.extend(Expectation::read(&text).map_err(|what| Error::file(path, what))?);
         }
         Ok(expected)
+    }
+
+    /// The arguments that choose the same vectors on the same adapter again, with a space behind each.
+    fn arguments(&self, context: &Context, machine: &Machine) -> String {
+        let mut arguments = String::new();
+        if let Some(dir) = &self.vectors {
+            arguments += &format!("--vectors {} ", quoted(&dir.display().to_string()));
+        }
+        match (machine.index, &context.machine.adapter) {
+            (Some(index), _) => arguments += &format!("--adapter {index} "),
+            (None, Some(AdapterChoice::Index(index))) => arguments += &format!("--adapter {index} "),
+            (None, Some(AdapterChoice::Name(name))) => arguments += &format!("--adapter {} ", quoted(name)),
+            (None, Some(AdapterChoice::Best) | None) => {}
+        }
+        let names = [
+            (wgpu::Backends::VULKAN, "vulkan"),
+            (wgpu::Backends::METAL, "metal"),
+            (wgpu::Backends::DX12, "dx12"),
+            (wgpu::Backends::GL, "gl"),
+        ];
+        if let Some((_, name)) = names.into_iter().find(|(backend, _)| Some(*backend) == context.machine.backend) {
+            arguments += &format!("--backend {name} ");
+        }
+        arguments
     }
 
     fn print(&self, report: &Report, formats: &[Format]) -> Result<()> {
@@ -153,25 +181,4 @@ fn machines(context: &Context) -> Result<Vec<(Machine, GpuOptions)>> {
         (Machine::new(Some(index), &adapter.get_info()), options)
     };
     Ok(found.into_iter().enumerate().map(machine).collect())
-}
-
-/// The arguments that choose the same adapter again, with a space behind each.
-fn arguments(context: &Context, machine: &Machine) -> String {
-    let mut arguments = String::new();
-    match (machine.index, &context.machine.adapter) {
-        (Some(index), _) => arguments += &format!("--adapter {index} "),
-        (None, Some(AdapterChoice::Index(index))) => arguments += &format!("--adapter {index} "),
-        (None, Some(AdapterChoice::Name(name))) => arguments += &format!("--adapter '{name}' "),
-        (None, Some(AdapterChoice::Best) | None) => {}
-    }
-    let names = [
-        (wgpu::Backends::VULKAN, "vulkan"),
-        (wgpu::Backends::METAL, "metal"),
-        (wgpu::Backends::DX12, "dx12"),
-        (wgpu::Backends::GL, "gl"),
-    ];
-    if let Some((_, name)) = names.into_iter().find(|(backend, _)| Some(*backend) == context.machine.backend) {
-        arguments += &format!("--backend {name} ");
-    }
-    arguments
 }

@@ -103,7 +103,7 @@ impl Batch {
             return;
         }
         self.sequences.push([first, length, skip.min(length - 1), 0]);
-        self.tile(first, length, 0, first);
+        self.tile(first, length, 0, length, first);
     }
 
     /// Appends tokens of a sequence whose first `past` are in the cache, and whose own keys and values go there: row
@@ -133,7 +133,24 @@ impl Batch {
             self.seen.extend(seen);
             self.draws.push(Draw { first_seen, seen: count, ..draw });
         }
-        self.tile(first, own, past, table);
+        self.tile(first, own, past, past + own, table);
+    }
+
+    /// Appends queries that stand at `position` and behind it among keys that need not be their own: `length` of them, the
+    /// first in row `keys` or, with a cache, in the first page of the table at that place.
+    pub(crate) fn push_queries(&mut self, queries: u32, position: u32, length: u32, keys: u32) {
+        let first = self.tokens.len() as u32;
+        for i in 0..queries {
+            self.token(0, position + i, 0, 0);
+        }
+        self.tile(first, queries, position, length, keys);
+    }
+
+    /// Appends a page table, and says its place.
+    pub(crate) fn push_pages(&mut self, pages: &[u32]) -> u32 {
+        let place = self.pages.len() as u32;
+        self.pages.extend(pages);
+        place
     }
 
     /// Appends the angles of the tokens that were pushed since the last time, of the rotary embedding with that number.
@@ -146,8 +163,7 @@ impl Batch {
         self.needs = self.needs.with(id, position, kind);
     }
 
-    fn tile(&mut self, first: u32, own: u32, past: u32, keys: u32) {
-        let length = past + own;
+    fn tile(&mut self, first: u32, own: u32, past: u32, length: u32, keys: u32) {
         self.tiles.extend((0..own).step_by(self.tile as usize).map(|query| Tile {
             row: first + query,
             queries: self.tile.min(own - query),

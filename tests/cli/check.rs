@@ -159,3 +159,25 @@ fn all_adapters() {
         assert_eq!(own.count() > 0, found["usable"] == true, "{found}");
     }
 }
+
+#[test]
+fn vectors_of_a_folder_and_nothing_else() {
+    let vectors = ["check", "--vectors", "tests/fixtures/onnx"];
+    let with = |more: &[&str]| run(&vectors.iter().chain(more).copied().collect::<Vec<_>>());
+    let table = with(&["--filter", "add_"]).ok().stdout;
+    assert!(table.contains("skipped 1 on ") && table.contains("in.0 is I16: kernels take"), "{table}");
+    assert!(table.lines().last().expect("lines").contains("1 passed, 6 skipped"), "{table}");
+    assert_eq!(with(&["--list"]).ok().stdout.lines().count(), 166);
+    with(&["--full"]).fails(2, &["--full"]);
+    run(&["check", "--vectors", "/nosuch/folder"]).fails(4, &["/nosuch/folder"]);
+    run(&["check", "--vectors", "src"]).fails(4, &["src", "no .safetensors file"]);
+
+    // an output that is wrong: the last byte is the highest of a float
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut bytes = fs::read("tests/fixtures/onnx/swish.safetensors").expect("a vector");
+    *bytes.last_mut().expect("bytes") ^= 0x80;
+    fs::write(folder.path().join("swish.safetensors"), bytes).expect("written");
+    let outcome = run(&["check", "--vectors", folder.path().to_str().expect("UTF-8")]);
+    assert_eq!(outcome.code, 1, "{}", outcome.stderr);
+    assert!(outcome.stdout.contains("FAIL swish") && outcome.stdout.contains("--vectors '"), "{}", outcome.stdout);
+}
