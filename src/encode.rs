@@ -99,10 +99,10 @@ impl Encoder {
             return Err(Error::file(&files.path, "has no tokenizer"));
         }
         let layout = files.layout(gpu, options.dtype)?;
-        let model = Model::open(gpu, files, layout, &options).await?;
+        let purpose = |normalize| Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize });
+        let model = Model::open(gpu, files, layout, &[purpose(sentence.normalize)], &options).await?;
         let compile = |normalize| {
-            let purpose = Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize });
-            let recording = record(&model.spec, &model.tensors, &purpose, model.choices, &[]);
+            let recording = record(&model.spec, &model.tensors, &purpose(normalize), model.choices, &[]);
             Program::new(gpu, recording, Arc::clone(&model.weights))
         };
         let program = compile(sentence.normalize)?;

@@ -39,6 +39,15 @@ pub enum Error {
         message: String,
     },
 
+    /// A kernel computes wrong numbers on this adapter with this driver, and no simpler form of it is right there.
+    #[error("kernel {kernel} is wrong on this adapter: {what}")]
+    WrongNumbers {
+        /// Label of the variant.
+        kernel: String,
+        /// The shape, and the worst element.
+        what: String,
+    },
+
     /// wgpu refused a call: a bug in this crate, reported instead of aborting the program.
     #[error("internal GPU error in {during}: {message}")]
     Internal {
@@ -131,7 +140,7 @@ impl Error {
             | Error::TooLong { .. } => 4,
             Error::DeviceLost(_) | Error::OutOfMemory(_) => 5,
             Error::Cancelled => 130,
-            Error::Kernel { .. } | Error::Internal { .. } => 1,
+            Error::Kernel { .. } | Error::WrongNumbers { .. } | Error::Internal { .. } => 1,
         }
     }
 }

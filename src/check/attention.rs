@@ -2,7 +2,7 @@
 
 use super::random::{bytes, widen};
 use super::rig::POISON;
-use super::{Contents, Inputs, Plan, Random};
+use super::{Contents, Inputs, Plan, Random, Size};
 use crate::kernels::attention::{self, Attention, Heads, Mask, PAGE, RelativeBias};
 use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Batch, Slot};
@@ -44,7 +44,7 @@ pub fn plans() -> Vec<Plan> {
     plans.push(paged(gemma, &[(320, 40), (0, 9)]));
     // Llama 3's, long
     let llama = Shape { kv_heads: 8, mask: Mask::CAUSAL, ..Shape::new(32, 128) };
-    plans.push(Plan { full: true, ..paged(llama, &[(1536, 512)]) });
+    plans.push(paged(llama, &[(1536, 512)]).sized(Size::Full));
     for sequences in [&[(0, 150)][..], &[(64, 64), (128, 1), (7, 120)], &[(0, 1), (200, 3), (63, 1), (64, 1)]] {
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(70)] {
             for (heads, kv_heads, head_size) in [(7, 7, 5), (6, 2, 12), (5, 1, 8)] {

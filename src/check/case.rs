@@ -17,9 +17,20 @@ pub struct Plan {
     pub token_rows: Vec<(Slot, usize)>,
     /// Allowed ‖out − ref‖/‖ref‖.
     pub tolerance: f64,
-    /// Whether it takes so long that only a full run has it.
-    pub full: bool,
+    /// How much work it is.
+    pub size: Size,
     pub(super) inputs: Box<dyn Fn(&mut Random) -> Inputs + Send + Sync>,
+}
+
+/// How much work a case is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Size {
+    /// Milliseconds, its reference included: the self-check runs these.
+    Small,
+    /// As much as a real model's.
+    Large,
+    /// So much that only a full run has it.
+    Full,
 }
 
 /// What a case reads, and what it should write.
@@ -101,7 +112,12 @@ impl Plan {
         inputs: impl Fn(&mut Random) -> Inputs + Send + Sync + 'static,
     ) -> Self {
         let inputs = Box::new(inputs);
-        Plan { kernel, shape, dispatches, token_rows, tolerance: TOLERANCE, full: false, inputs }
+        Plan { kernel, shape, dispatches, token_rows, tolerance: TOLERANCE, size: Size::Small, inputs }
+    }
+
+    /// The same, of another size.
+    pub fn sized(self, size: Size) -> Self {
+        Plan { size, ..self }
     }
 
     /// The variant that it runs.

@@ -2,7 +2,7 @@
 
 use super::random::{bytes, widen};
 use super::rig::POISON;
-use super::{Contents, Inputs, Plan, tokens};
+use super::{Contents, Inputs, Plan, Size, tokens};
 use crate::kernels::activation::Activation;
 use crate::kernels::gate::Gate;
 use crate::reference;
@@ -11,10 +11,11 @@ use crate::schedule::Slot;
 pub fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
     for activation in Activation::ALL {
-        // the last is SmolLM2-135M's
-        for (rows, columns) in [(1, 1), (3, 85), (7, 128), (33, 61), (32, 1536)] {
+        for (rows, columns) in [(1, 1), (3, 85), (7, 128), (33, 61)] {
             plans.push(case(activation, rows, columns));
         }
+        // SmolLM2-135M's
+        plans.push(case(activation, 32, 1536).sized(Size::Large));
     }
     plans
 }

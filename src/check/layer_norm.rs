@@ -2,7 +2,7 @@
 
 use super::random::{bytes, widen};
 use super::rig::POISON;
-use super::{Contents, Inputs, Plan, tokens};
+use super::{Contents, Inputs, Plan, Size, tokens};
 use crate::kernels::Reduce;
 use crate::kernels::layer_norm::{LayerNorm, Output};
 use crate::kernels::matmul::MatMul;
@@ -21,10 +21,10 @@ pub fn plans() -> Vec<Plan> {
         }
         // MiniLM's, GPT-2's and Pythia-1b's
         for (rows, columns) in [(128, 384), (64, 768), (9, 2048)] {
-            plans.push(case(reduce, columns == 384, rows, columns, 0.5));
+            plans.push(case(reduce, columns == 384, rows, columns, 0.5).sized(Size::Large));
         }
         // more rows than workgroups in one dimension
-        plans.push(case(reduce, true, 65_600, 3, 0.0));
+        plans.push(case(reduce, true, 65_600, 3, 0.0).sized(Size::Large));
     }
     plans
 }

@@ -2,7 +2,7 @@
 
 use super::random::{Random, bytes, widen};
 use super::rig::POISON;
-use super::{Contents, Inputs, Plan, tokens};
+use super::{Contents, Inputs, Plan, Size, tokens};
 use crate::kernels::WeightType;
 use crate::kernels::matmul::{Activation, Form, MatMul, Output};
 use crate::reference;
@@ -107,9 +107,10 @@ pub(super) fn plans_of(
             }
         }
     }
-    for (full, (weight_type, shape)) in real.iter().map(|r| (false, *r)).chain(large.iter().map(|l| (true, *l))) {
+    let real = real.iter().map(|r| (Size::Large, *r));
+    for (size, (weight_type, shape)) in real.chain(large.iter().map(|l| (Size::Full, *l))) {
         let maker = Maker { weight_type, bias: false, activation: none, add: false, chunk: 0 };
-        plans.push(Plan { full, ..maker.large(kernel, shape, dispatch) });
+        plans.push(maker.large(kernel, shape, dispatch).sized(size));
     }
     plans
 }

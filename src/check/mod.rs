@@ -29,17 +29,20 @@ mod rms_norm;
 mod rope;
 mod runner;
 mod sample;
+mod self_check;
 mod soft_cap;
 mod softmax;
 mod vectors;
 
-pub use case::{Case, Fault, Inputs, Plan, relative_error};
+pub use case::{Case, Fault, Inputs, Plan, Size, relative_error};
 pub use expected::Expectation;
 pub use inventory::{Check, Right, Wrong, choose, inventory};
 pub use random::Random;
 pub use report::{Format, Report};
 pub use rig::{Contents, Outputs, run};
 pub use runner::{Machine, Record, Run, Status, quoted};
+pub(crate) use self_check::Verdicts;
+pub use self_check::WrongVariant;
 pub use vectors::{VectorOutcome, run_vector, vector_checks};
 
 use crate::schedule::Batch;

@@ -31,17 +31,22 @@ struct Guarded {
 /// # Errors
 /// [`Error::Internal`] where a guard word was overwritten; else what the device says.
 pub fn run(gpu: &Gpu, case: &Case) -> Result<Outputs> {
+    pollster::block_on(outputs(gpu, case))
+}
+
+/// [`run`] without blocking.
+pub(super) async fn outputs(gpu: &Gpu, case: &Case) -> Result<Outputs> {
     let during = || format!("{} {}", case.label(), case.shape);
-    run_dispatches(gpu, &case.dispatches, &case.batch, &case.contents, &during)
+    run_dispatches(gpu, &case.dispatches, &case.batch, &case.contents, &during).await
 }
 
 /// The same of dispatches that are no case; `during` says what they are for.
-pub(super) fn run_dispatches(
+pub(super) async fn run_dispatches(
     gpu: &Gpu,
     dispatches: &[Dispatch],
     batch: &Batch,
     contents: &Contents,
-    during: &dyn Fn() -> String,
+    during: &(dyn Fn() -> String + Sync),
 ) -> Result<Outputs> {
     let mut buffers = HashMap::new();
     for (slot, bytes) in contents {
@@ -55,10 +60,10 @@ pub(super) fn run_dispatches(
         last = Some(submit(gpu, batch, dispatch, &buffers)?);
     }
     let Some(last) = last else { return Ok(Outputs::new()) };
-    pollster::block_on(gpu.finished(last))?;
+    gpu.finished(last).await?;
     let mut outputs = Outputs::new();
     for slot in dispatches.iter().flat_map(written) {
-        let after = read(gpu, &buffers[&slot])?;
+        let after = read(gpu, &buffers[&slot]).await?;
         outputs.insert(
             slot,
             after.map_err(|place| Error::Internal {
@@ -140,7 +145,7 @@ fn submit(
 }
 
 /// The content between the guards, or the place of a guard word that changed.
-fn read(gpu: &Gpu, guarded: &Guarded) -> Result<std::result::Result<Vec<f32>, usize>> {
+async fn read(gpu: &Gpu, guarded: &Guarded) -> Result<std::result::Result<Vec<f32>, usize>> {
     use wgpu::BufferUsages as U;
     let total = (guarded.bytes + 2 * GUARD) as u64;
     let readback = gpu.buffer("case readback", total, U::MAP_READ | U::COPY_DST)?;
@@ -149,7 +154,7 @@ fn read(gpu: &Gpu, guarded: &Guarded) -> Result<std::result::Result<Vec<f32>, us
         encoder.copy_buffer_to_buffer(&guarded.buffer, 0, &readback, 0, total);
         gpu.queue().submit([encoder.finish()])
     })?;
-    let bytes = pollster::block_on(gpu.read(&readback, total, submission))?;
+    let bytes = gpu.read(&readback, total, submission).await?;
     let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes);
     let inner = GUARD / 4..(GUARD + guarded.bytes) / 4;
     let broken = (0..words.len()).find(|i| !inner.contains(i) && words[*i] != GUARD_WORD);

@@ -2,7 +2,7 @@
 
 use super::random::{bytes, widen};
 use super::rig::POISON;
-use super::{Contents, Inputs, Plan, tokens};
+use super::{Contents, Inputs, Plan, Size, tokens};
 use crate::kernels::Reduce;
 use crate::kernels::rms_norm::RmsNorm;
 use crate::reference;
@@ -19,7 +19,7 @@ pub fn plans() -> Vec<Plan> {
             }
             // Qwen 2.5's, Gemma 2's, Llama 2's
             for (rows, columns) in [(64, 896), (17, 2304), (4, 4096)] {
-                plans.push(whole_rows(reduce, add_one, rows, columns));
+                plans.push(whole_rows(reduce, add_one, rows, columns).sized(Size::Large));
             }
             for (heads, columns) in [(1, 5), (3, 10), (4, 64), (7, 33)] {
                 plans.push(heads_in_place(reduce, add_one, heads, columns));

@@ -1,7 +1,7 @@
 //! Cases of `soft_cap`.
 
 use super::random::{bytes, widen};
-use super::{Contents, Inputs, Plan, tokens};
+use super::{Contents, Inputs, Plan, Size, tokens};
 use crate::kernels::matmul::MatMul;
 use crate::kernels::soft_cap::SoftCap;
 use crate::reference;
@@ -9,12 +9,13 @@ use crate::schedule::Slot;
 
 pub fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    // the last is of half of Gemma 2's vocabulary
-    for (rows, columns) in [(1, 1), (3, 5), (7, 256), (4, 1027), (1, 128_000)] {
-        // values far below the cap, around it, and far beyond it
-        for spread in [0.5, 30.0, 5e4] {
+    // values far below the cap, around it, and far beyond it
+    for spread in [0.5, 30.0, 5e4] {
+        for (rows, columns) in [(1, 1), (3, 5), (7, 256), (4, 1027)] {
             plans.push(case(rows, columns, spread));
         }
+        // half of Gemma 2's vocabulary
+        plans.push(case(1, 128_000, spread).sized(Size::Large));
     }
     plans
 }

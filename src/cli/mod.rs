@@ -64,6 +64,9 @@ struct Machine {
     /// How weights are stored on the GPU; auto is as in the file
     #[arg(long, global = true, value_name = "f32|f16|auto", default_value = "auto", help_heading = "Machine")]
     dtype: Dtype,
+    /// Does not try the kernels on an adapter or driver that is new before they are used
+    #[arg(long, global = true, help_heading = "Machine")]
+    no_self_check: bool,
 }
 
 fn backend(name: &str) -> Result<wgpu::Backends, String> {
@@ -145,7 +148,8 @@ impl Context {
         let gpu = self.gpu()?;
         let bar = progress::loading();
         let task = progress::task(&bar, &self.cancel);
-        let loaded = load(&gpu, model, LoadOptions { dtype: self.machine.dtype, task, ..options });
+        let (dtype, skip_self_check) = (self.machine.dtype, self.machine.no_self_check);
+        let loaded = load(&gpu, model, LoadOptions { dtype, skip_self_check, task, ..options });
         bar.finish_and_clear();
         Ok(loaded?)
     }

@@ -76,7 +76,8 @@ impl Decoder {
         let layout = files.layout(gpu, options.dtype)?;
         let plan = MemoryPlan::new(gpu, &files.spec, &layout, &options);
         plan.check(gpu)?;
-        let model = Model::open(gpu, files, layout, &options).await?;
+        let purposes = [Purpose::Prefill, Purpose::Decode, Purpose::Logits];
+        let model = Model::open(gpu, files, layout, &purposes, &options).await?;
         let compile = |purpose: Purpose| {
             let recording = record(&model.spec, &model.tensors, &purpose, model.choices, &[]);
             Program::new(gpu, recording, Arc::clone(&model.weights))

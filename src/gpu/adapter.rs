@@ -42,6 +42,8 @@ pub struct GpuOptions {
     pub backends: Option<wgpu::Backends>,
     /// A forward is split at block boundaries into submissions of about this long, by estimate; `None` means 250 ms.
     pub submission_budget: Option<std::time::Duration>,
+    /// Where what is learnt of the adapter is kept; `None` means [`cache_dir`](crate::cache_dir).
+    pub cache_dir: Option<std::path::PathBuf>,
 }
 
 /// All adapters of the chosen backends (`None`: `WGPU_BACKEND` where set, else all), the order of `--adapter N`: those of

@@ -9,14 +9,16 @@ mod scope;
 mod waiter;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use adapter::{AdapterChoice, GpuOptions, adapters};
 pub use capabilities::{AdapterClass, Capabilities, SubgroupSizes};
 pub(crate) use pipeline::Pipeline;
 
+use crate::check::Verdicts;
 use crate::error::{Error, Result};
 use waiter::Waiter;
 
@@ -38,6 +40,8 @@ struct Inner {
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
     submission_budget: Duration,
+    /// What is known of the variants' numbers on this adapter, once something was asked.
+    verdicts: Mutex<Option<Verdicts>>,
     /// What it was opened with; none where a host brought the device.
     options: Option<GpuOptions>,
 }
@@ -160,6 +164,7 @@ impl Gpu {
             waiter,
             lost,
             submission_budget,
+            verdicts: Mutex::default(),
             options,
         })))
     }
@@ -215,6 +220,16 @@ impl Gpu {
     /// The longest that one submission should keep the GPU busy, by estimate.
     pub(crate) fn submission_budget(&self) -> Duration {
         self.0.submission_budget
+    }
+
+    /// What is known of the variants' numbers.
+    pub(crate) fn verdicts(&self) -> MutexGuard<'_, Option<Verdicts>> {
+        self.0.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where what is learnt of the adapter is kept, where the options say.
+    pub(crate) fn cache_dir(&self) -> Option<PathBuf> {
+        self.0.options.as_ref()?.cache_dir.clone()
     }
 
     pub(crate) fn counters(&self) -> &Counters {

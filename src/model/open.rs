@@ -32,6 +32,9 @@ pub struct LoadOptions {
     pub memory: Option<u64>,
     /// Which variants of kernels run; where nothing is said, those that suit the adapter's class.
     pub choices: Option<Choices>,
+    /// Whether the kernels are run as they are, without trying on an adapter or driver that is new first whether their
+    /// numbers are right there ([`Gpu::self_check`]). Choices of your own are not tried either.
+    pub skip_self_check: bool,
     /// Cancels and watches the load; progress is in bytes.
     pub task: Task,
 }
@@ -73,7 +76,7 @@ impl Model {
     pub async fn load(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
         let files = Files::open(model.as_ref())?;
         let layout = files.layout(gpu, options.dtype)?;
-        Self::open(gpu, files, layout, &options).await
+        Self::open(gpu, files, layout, &[Purpose::Trace], &options).await
     }
 
     /// [`Model::load`], blocking the calling thread.
@@ -81,7 +84,21 @@ impl Model {
         pollster::block_on(Self::load(gpu, model, options))
     }
 
-    pub(crate) async fn open(gpu: &Gpu, files: Files, layout: Layout, options: &LoadOptions) -> Result<Self> {
+    /// The model in its files, to be run for some purposes.
+    pub(crate) async fn open(
+        gpu: &Gpu,
+        files: Files,
+        layout: Layout,
+        purposes: &[Purpose],
+        options: &LoadOptions,
+    ) -> Result<Self> {
+        let mut choices = options.choices(gpu);
+        if options.choices.is_none() && !options.skip_self_check {
+            let (spec, tensors) = (&files.spec, &layout.tensors);
+            let record = |purpose, choices| record(spec, tensors, purpose, choices, &[]);
+            let variants = |choices| purposes.iter().flat_map(|purpose| record(purpose, choices).variants()).collect();
+            choices = gpu.right(choices, variants).await?;
+        }
         let weight_bytes = layout.bytes();
         let fingerprint = files.fingerprint(&layout)?;
         let weights = weights::upload(gpu, &layout, &files.sources, &options.task).await?.into();
@@ -97,7 +114,7 @@ impl Model {
             max_text,
             tensors: layout.tensors,
             weights,
-            choices: options.choices(gpu),
+            choices,
             weight_bytes,
             fingerprint,
         })
@@ -177,6 +194,10 @@ impl Model {
             return Err(Error::Input(format!("{} token ids were given, and this model takes 1 to {most}", ids.len())));
         }
         let recording = record(&self.spec, &self.tensors, &Purpose::Trace, self.choices, points);
+        if self.options.choices.is_none() && !self.options.skip_self_check {
+            // what the points need besides what was tried at load
+            self.gpu.all_right(&recording.variants()).await?;
+        }
         let program = Program::new(&self.gpu, recording, Arc::clone(&self.weights))?;
         let mut batch = Batch::new(program.recording().tile);
         let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };

@@ -1,5 +1,7 @@
 //! The recording: what one forward does, as plain data that is made once and replayed for every batch.
 
+use std::collections::HashSet;
+
 use super::batch::{Draw, Tile};
 use crate::kernels::Variant;
 use crate::stream::Point;
@@ -314,6 +316,13 @@ impl Recording {
             Command::Dispatch(dispatch) => Some(dispatch),
             _ => None,
         })
+    }
+
+    /// The variants that it runs, each once.
+    pub fn variants(&self) -> Vec<Variant> {
+        let mut seen = HashSet::new();
+        let variants = self.dispatches().map(|dispatch| &dispatch.variant);
+        variants.filter(|variant| seen.insert(&variant.label)).cloned().collect()
     }
 
     /// The sizes that its buffers depend on: pairs only where a pattern is stored, splits only where their results are.
