@@ -97,10 +97,14 @@ fn by_kernel(decoder: &Decoder) -> Result<()> {
     let mut sums: BTreeMap<String, (u32, f64)> = BTreeMap::new();
     for dispatch in pollster::block_on(decoder.profile(&mut session))? {
         let sum = sums.entry(dispatch.label).or_default();
-        *sum = (sum.0 + 1, sum.1 + dispatch.nanoseconds);
+        *sum = (sum.0 + 1, sum.1 + dispatch.nanoseconds.unwrap_or(f64::NAN));
     }
     let total: f64 = sums.values().map(|sum| sum.1).sum();
     println!("\none step after {PROMPT} tokens, by kernel:");
+    if total.is_nan() {
+        println!("n/a: the device's clock stood still");
+        return Ok(());
+    }
     let mut rows: Vec<_> = sums.into_iter().collect();
     rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
     for (label, (count, nanoseconds)) in rows {

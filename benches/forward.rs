@@ -74,10 +74,14 @@ fn by_kernel(encoder: &Encoder, batch: &Batch) -> Result<()> {
     let mut sums: BTreeMap<String, (u32, f64, f64)> = BTreeMap::new();
     for dispatch in pollster::block_on(encoder.program().profile(batch))? {
         let sum = sums.entry(dispatch.label).or_default();
-        *sum = (sum.0 + 1, sum.1 + dispatch.nanoseconds, sum.2 + dispatch.flops);
+        *sum = (sum.0 + 1, sum.1 + dispatch.nanoseconds.unwrap_or(f64::NAN), sum.2 + dispatch.flops);
     }
     let total: f64 = sums.values().map(|s| s.1).sum();
     println!("\n{} tokens by kernel:", batch.dims().tokens);
+    if total.is_nan() {
+        println!("n/a: the device's clock stood still");
+        return Ok(());
+    }
     let mut rows: Vec<_> = sums.into_iter().collect();
     rows.sort_by(|a, b| b.1.1.total_cmp(&a.1.1));
     for (label, (count, nanoseconds, flops)) in rows {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use thalweg::check::{Case, Check, Machine, Plan, Random, Record, Run, Status, choose, inventory, plans, run};
+use thalweg::check::{Case, Check, Machine, Plan, Random, Record, Run, Size, Status, choose, inventory, plans, run};
 use thalweg::kernels::KERNELS;
 use thalweg::schedule::Word;
 use thalweg::{CancelToken, Error, Gpu, GpuOptions};
@@ -65,7 +65,7 @@ fn every_kernel_and_every_variant_has_checks() {
     let seen: BTreeSet<_> = plans().iter().flat_map(|p| p.dispatches.clone()).map(|d| d.variant.label).collect();
     let variants: BTreeSet<_> = KERNELS.iter().flat_map(|k| (k.variants)()).map(|v| v.label).collect();
     assert_eq!(seen, variants, "the cases must run every variant of the inventory, and no other");
-    let default: BTreeSet<_> = plans().iter().filter(|p| !p.full).map(|p| p.label().to_string()).collect();
+    let default: BTreeSet<_> = plans().iter().filter(|p| p.size < Size::Full).map(|p| p.label().to_string()).collect();
     assert_eq!(default, variants, "the default set has every variant");
 }
 

@@ -1,6 +1,5 @@
 //! Decoders: language models that continue texts, session by session, with keys and values in one paged pool.
 
-mod pace;
 mod plan;
 mod pool;
 mod sampling;
@@ -10,7 +9,7 @@ mod text;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use plan::MemoryPlan;
 pub use sampling::Sampling;
@@ -24,7 +23,6 @@ use crate::kernels::sample::NO_TOKEN;
 use crate::model::{Files, LoadOptions, Model};
 use crate::schedule::{Batch, Dims, DispatchTime, Outcome, Program, Purpose, record};
 use crate::stream::{Point, Trace};
-use pace::Pace;
 use pool::Pool;
 
 /// A language model on the GPU: cheap to clone, `Send + Sync`, shared by all of its sessions.
@@ -41,11 +39,13 @@ struct Inner {
     decode: Program,
     logits: Program,
     eos: Vec<u32>,
-    pace: Pace,
 }
 
 /// The most tokens of a prefill's chunk.
 const CHUNK: usize = 512;
+
+/// The longest that a prefill's submission should keep the GPU busy, so that a window keeps drawing.
+const CHUNK_TIME: Duration = Duration::from_millis(50);
 
 impl Decoder {
     /// Loads a Hugging Face folder, or a model by its name from the user's cache.
@@ -82,12 +82,11 @@ impl Decoder {
             let recording = record(&model.spec, &model.tensors, &purpose, model.choices, &[]);
             Program::new(gpu, recording, Arc::clone(&model.weights))
         };
-        let prefill = compile(Purpose::Prefill)?.within(Duration::from_secs_f64(pace::CHUNK_SECONDS));
+        let prefill = compile(Purpose::Prefill)?.within(CHUNK_TIME);
         let decode = compile(Purpose::Decode)?;
         let logits = compile(Purpose::Logits)?;
-        let pace = Pace::new(gpu.capabilities().class);
         let pool = Mutex::new(Pool::new(gpu, &model.spec));
-        let decoder = Decoder(Arc::new(Inner { model, plan, pool, prefill, decode, logits, eos, pace }));
+        let decoder = Decoder(Arc::new(Inner { model, plan, pool, prefill, decode, logits, eos }));
         decoder.reserve(decoder.0.plan.context)?;
         Ok(decoder)
     }
@@ -227,6 +226,12 @@ impl Decoder {
         &self.0.decode
     }
 
+    /// The longest that one submission of a prefill took since this was last asked, its waits included: what another user of
+    /// the GPU had to wait for.
+    pub fn longest_prefill_submission(&self) -> Duration {
+        self.0.prefill.pace().longest()
+    }
+
     /// Names the model and its weights, for files that belong to them.
     fn fingerprint(&self) -> String {
         self.0.model.fingerprint.clone()
@@ -262,11 +267,11 @@ impl Decoder {
         let seconds = |count: usize| {
             let (tokens, pairs) = (count as u32, (count * (past + count)).min(u32::MAX as usize) as u32);
             let dims = Dims { tokens, pairs, tiles: tokens.div_ceil(recording.tile), ..Dims::default() };
-            self.0.pace.seconds(recording.flops(&dims))
+            self.0.prefill.pace().seconds(recording.flops(&dims))
         };
         let mut count = left.min(CHUNK);
         // products take 8 rows in the time of one
-        while count > 8 && seconds(count) > pace::CHUNK_SECONDS {
+        while count > 8 && seconds(count) > CHUNK_TIME.as_secs_f64() {
             count = (count / 2).next_multiple_of(8);
         }
         count
@@ -274,7 +279,6 @@ impl Decoder {
 
     /// Brings the next `count` tokens of a session into the cache.
     async fn prefill(&self, session: &mut Session, count: usize) -> Result<()> {
-        let start = std::time::Instant::now();
         let program = &self.0.prefill;
         session.make_room(count)?;
         let mut batch = Batch::new(program.recording().tile);
@@ -289,14 +293,12 @@ impl Decoder {
                 let pool = self.pool();
                 parts.submit(Some(pool.view()))?
             };
-            let Some(submission) = submitted else { break };
-            self.0.model.gpu.finished(submission).await?;
+            let Some(part) = submitted else { break };
+            let start = Instant::now();
+            self.0.model.gpu.finished(part.submission).await?;
+            program.pace().measured(part.flops, start.elapsed());
         }
-        let past = session.cached;
         session.cached += count;
-        let (tokens, pairs) = (count as u32, (count * (past + count)) as u32);
-        let flops = self.0.prefill.recording().flops(&Dims { tokens, pairs, tiles: 1, ..Dims::default() });
-        self.0.pace.measured(flops, start.elapsed());
         Ok(())
     }
 

@@ -45,7 +45,7 @@ impl AdapterClass {
     /// A deliberately low guess of sustained f32 arithmetic in FLOP/s, for the estimate that splits submissions.
     pub(crate) fn flops(self) -> f64 {
         match self {
-            AdapterClass::Cpu => 20e9,
+            AdapterClass::Cpu => 4e9,
             AdapterClass::Integrated => 300e9,
             AdapterClass::Discrete => 2e12,
         }

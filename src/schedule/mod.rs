@@ -2,6 +2,7 @@
 
 mod batch;
 mod compile;
+mod pace;
 mod profile;
 mod program;
 mod recording;

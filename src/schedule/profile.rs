@@ -11,8 +11,8 @@ use crate::error::{Error, Result};
 pub struct DispatchTime {
     /// The variant's label.
     pub label: String,
-    /// Nanoseconds between the timestamps around it.
-    pub nanoseconds: f64,
+    /// Nanoseconds between the timestamps around it; `None` where the device's clock stood still or went back.
+    pub nanoseconds: Option<f64>,
     /// Floating-point operations that it did.
     pub flops: f64,
 }
@@ -89,9 +89,29 @@ impl Profile<'_> {
             .zip(ticks.chunks_exact(2))
             .map(|(dispatch, t)| DispatchTime {
                 label: dispatch.variant.label.clone(),
-                nanoseconds: t[1].saturating_sub(t[0]) as f64 * period,
+                nanoseconds: nanoseconds(t[0], t[1], period),
                 flops: dispatch.work.flops * f64::from(self.dims.get(dispatch.work.dim)),
             })
             .collect())
+    }
+}
+
+/// The time between two ticks. No work takes none: a clock without a difference, or without a period, tells nothing.
+fn nanoseconds(start: u64, end: u64, period: f64) -> Option<f64> {
+    let time = end.checked_sub(start)? as f64 * period;
+    (time > 0.0 && time.is_finite()).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nanoseconds;
+
+    #[test]
+    fn a_clock_that_stands_still_tells_no_time() {
+        assert_eq!(nanoseconds(10, 30, 0.5), Some(10.0));
+        assert_eq!(nanoseconds(u64::MAX - 1, u64::MAX, 1.0), Some(1.0));
+        for (start, end, period) in [(7, 7, 1.0), (0, 0, 1.0), (30, 10, 1.0), (10, 30, 0.0), (10, 30, f64::NAN)] {
+            assert_eq!(nanoseconds(start, end, period), None);
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! A program: a recording with its compiled kernels and weights, run for batch after batch.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::pace::Pace;
 use super::recording::{Command, Dims, Dispatch, Recording};
 use super::workspace::{CacheView, Workspace, read_sizes};
 use crate::error::{Error, Result};
@@ -18,6 +19,7 @@ pub struct Program {
     pub(super) weights: Arc<[wgpu::Buffer]>,
     /// The longest that a submission should take, by estimate.
     budget: Duration,
+    pace: Pace,
     /// Workspaces that no forward is using.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -39,12 +41,18 @@ impl Program {
     pub fn new(gpu: &Gpu, recording: Recording, weights: Arc<[wgpu::Buffer]>) -> Result<Self> {
         let pipelines = recording.dispatches().map(|d| gpu.pipeline(&d.variant)).collect::<Result<_>>()?;
         let budget = gpu.submission_budget();
-        Ok(Program { gpu: gpu.clone(), budget, recording, pipelines, weights, idle: Mutex::default() })
+        let pace = Pace::new(gpu.capabilities().class);
+        Ok(Program { gpu: gpu.clone(), budget, pace, recording, pipelines, weights, idle: Mutex::default() })
     }
 
     /// The same, in submissions that take no longer than that, by estimate.
     pub(crate) fn within(self, budget: Duration) -> Self {
         Program { budget: self.budget.min(budget), ..self }
+    }
+
+    /// How fast it runs.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// The plain data that it runs.
@@ -107,7 +115,7 @@ impl Program {
         let dims = batch.dims();
         let mut lease = self.lease(dims, cache)?;
         let submission = self.submit(lease.workspace(), batch)?;
-        Ok(Running { lease, submission, dims })
+        Ok(Running { lease, submission, dims, start: Instant::now() })
     }
 
     /// A workspace for a batch: an idle one that is large enough, or a new one.
@@ -191,13 +199,12 @@ impl Program {
     /// The recording's commands in runs of one submission each.
     fn parts(&self, dims: &Dims) -> Vec<std::ops::Range<usize>> {
         let budget = self.budget.as_secs_f64();
-        let flops = self.gpu.capabilities().class.flops();
         let (mut parts, mut seconds, mut block) = (Vec::new(), 0.0, 0.0);
         let commands = &self.recording.commands[..];
         let (mut start, mut boundary) = (0, 0);
         for (i, command) in commands.iter().enumerate() {
             match command {
-                Command::Dispatch(d) => block += d.work.flops * f64::from(dims.get(d.work.dim)) / flops,
+                Command::Dispatch(_) => block += self.pace.seconds(flops(command, dims)),
                 Command::Boundary => {
                     if boundary > start && seconds + block > budget {
                         parts.push(start..boundary);
@@ -289,12 +296,29 @@ pub(crate) struct Parts<'a> {
 
 impl Parts<'_> {
     /// Submits the next part, if there is one, with the cache as it is now.
-    pub fn submit(&mut self, cache: Option<CacheView<'_>>) -> Result<Option<wgpu::SubmissionIndex>> {
+    pub fn submit(&mut self, cache: Option<CacheView<'_>>) -> Result<Option<Part>> {
         let program = self.lease.program;
         let Some(part) = self.parts.next() else { return Ok(None) };
         let workspace = self.lease.workspace();
         workspace.rebind(program, cache)?;
-        program.submit_part(workspace, part, &self.dims).map(Some)
+        let commands = &program.recording.commands[part.clone()];
+        let flops = commands.iter().map(|command| flops(command, &self.dims)).sum();
+        let submission = program.submit_part(workspace, part, &self.dims)?;
+        Ok(Some(Part { submission, flops }))
+    }
+}
+
+/// A part that was submitted.
+pub(crate) struct Part {
+    pub submission: wgpu::SubmissionIndex,
+    pub flops: f64,
+}
+
+/// The arithmetic of a command.
+fn flops(command: &Command, dims: &Dims) -> f64 {
+    match command {
+        Command::Dispatch(d) => d.work.flops * f64::from(dims.get(d.work.dim)),
+        _ => 0.0,
     }
 }
 
@@ -303,6 +327,7 @@ pub(crate) struct Running<'a> {
     lease: Lease<'a>,
     submission: wgpu::SubmissionIndex,
     dims: Dims,
+    start: Instant,
 }
 
 impl Running<'_> {
@@ -312,6 +337,7 @@ impl Running<'_> {
         let sizes = read_sizes(&program.recording, &self.dims);
         let workspace = self.lease.workspace();
         let bytes = program.gpu.read(&workspace.readback, sizes.iter().sum(), self.submission).await?;
+        program.pace.measured(program.recording.flops(&self.dims), self.start.elapsed());
         let mut rest = &bytes[..];
         let mut parts = sizes.iter().map(|&size| {
             let (part, after) = rest.split_at(size as usize);
