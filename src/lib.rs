@@ -10,6 +10,7 @@
 //! how they are proven, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
 
 #![warn(missing_docs)]
+#![deny(unsafe_code)]
 
 mod cache;
 pub mod chat;

@@ -20,6 +20,7 @@ fn host() -> Option<u64> {
 
 /// The largest heap of the device's own memory.
 #[cfg(any(windows, target_os = "linux", target_os = "android", target_os = "freebsd"))]
+#[expect(unsafe_code, reason = "wgpu does not tell the size of a GPU's memory, its raw handles do")]
 fn vulkan_heap(adapter: &wgpu::Adapter) -> Option<u64> {
     // SAFETY: the raw handles are only asked for their properties, while `adapter` keeps both alive; nothing of what wgpu
     // owns is changed or destroyed.

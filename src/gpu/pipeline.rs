@@ -29,6 +29,7 @@ impl Gpu {
         Ok(pipeline)
     }
 
+    #[expect(unsafe_code, reason = "run-time checks make locally indexed code slow; the host proves the indices")]
     fn compile(&self, variant: &Variant) -> Result<Pipeline> {
         let refused = |message: String| Error::Kernel { kernel: variant.label.clone(), message };
         if !self.capabilities().offers(variant.needs) {
