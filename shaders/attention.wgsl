@@ -42,7 +42,8 @@ const MASKED = -1e30;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> tiles: array<Tile>;
-// bindings 2 to 4: q, k and v, by a heads part; binding 6: biases or page tables, by a keys part
+// bindings 2 to 4: q, k and v, by a heads part; binding 6: biases or page tables, by a keys part; a share part says
+// whether a group of keys is loaded by all invocations or by one for each key
 @group(0) @binding(5) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]
 
 // the weighted sum of the values so far, [quad][query]
@@ -108,6 +109,7 @@ fn attention(
         let row5 = (row + min(5u, behind)) * params.kv_stride;
         let row6 = (row + min(6u, behind)) * params.kv_stride;
         let row7 = (row + min(7u, behind)) * params.kv_stride;
+        let own_row = (row + min(lane % 8u, behind)) * params.kv_stride;
         var s0 = 0.0;
         var s1 = 0.0;
         var s2 = 0.0;
@@ -118,14 +120,15 @@ fn attention(
         var s7 = 0.0;
         for (var d = 0u; d < params.quads; d++) {
             let q = q4(q_at, d);
-            s0 = along(s0, q, k4(k_at + row0, d));
-            s1 = along(s1, q, k4(k_at + row1, d));
-            s2 = along(s2, q, k4(k_at + row2, d));
-            s3 = along(s3, q, k4(k_at + row3, d));
-            s4 = along(s4, q, k4(k_at + row4, d));
-            s5 = along(s5, q, k4(k_at + row5, d));
-            s6 = along(s6, q, k4(k_at + row6, d));
-            s7 = along(s7, q, k4(k_at + row7, d));
+            let mine = k4(k_at + own_row, d);
+            s0 = along(s0, q, key4(mine, 0u, k_at + row0, d));
+            s1 = along(s1, q, key4(mine, 1u, k_at + row1, d));
+            s2 = along(s2, q, key4(mine, 2u, k_at + row2, d));
+            s3 = along(s3, q, key4(mine, 3u, k_at + row3, d));
+            s4 = along(s4, q, key4(mine, 4u, k_at + row4, d));
+            s5 = along(s5, q, key4(mine, 5u, k_at + row5, d));
+            s6 = along(s6, q, key4(mine, 6u, k_at + row6, d));
+            s7 = along(s7, q, key4(mine, 7u, k_at + row7, d));
         }
         s0 = scaled(s0, key, query, length, bias_row);
         s1 = scaled(s1, key + 1u, query, length, bias_row);
@@ -149,15 +152,16 @@ fn attention(
         let p7 = exp(s7 - top);
         total = fma(total, shrink, ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)));
         for (var d = 0u; d < params.quads; d++) {
+            let mine = v4(v_at + own_row, d);
             var sum = sums[d * QUERIES + lane] * shrink;
-            sum = fma(vec4<f32>(p0), v4(v_at + row0, d), sum);
-            sum = fma(vec4<f32>(p1), v4(v_at + row1, d), sum);
-            sum = fma(vec4<f32>(p2), v4(v_at + row2, d), sum);
-            sum = fma(vec4<f32>(p3), v4(v_at + row3, d), sum);
-            sum = fma(vec4<f32>(p4), v4(v_at + row4, d), sum);
-            sum = fma(vec4<f32>(p5), v4(v_at + row5, d), sum);
-            sum = fma(vec4<f32>(p6), v4(v_at + row6, d), sum);
-            sum = fma(vec4<f32>(p7), v4(v_at + row7, d), sum);
+            sum = fma(vec4<f32>(p0), value4(mine, 0u, v_at + row0, d), sum);
+            sum = fma(vec4<f32>(p1), value4(mine, 1u, v_at + row1, d), sum);
+            sum = fma(vec4<f32>(p2), value4(mine, 2u, v_at + row2, d), sum);
+            sum = fma(vec4<f32>(p3), value4(mine, 3u, v_at + row3, d), sum);
+            sum = fma(vec4<f32>(p4), value4(mine, 4u, v_at + row4, d), sum);
+            sum = fma(vec4<f32>(p5), value4(mine, 5u, v_at + row5, d), sum);
+            sum = fma(vec4<f32>(p6), value4(mine, 6u, v_at + row6, d), sum);
+            sum = fma(vec4<f32>(p7), value4(mine, 7u, v_at + row7, d), sum);
             sums[d * QUERIES + lane] = sum;
         }
     }

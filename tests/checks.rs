@@ -101,7 +101,7 @@ fn a_check_that_loses_the_device_fails_alone() {
 #[test]
 fn what_the_device_lacks_is_skipped_with_a_reason() {
     let mut check = right("needs it");
-    check.needs = wgpu::Features::PIPELINE_STATISTICS_QUERY;
+    check.needs.features = wgpu::Features::PIPELINE_STATISTICS_QUERY;
     let records = records(&[check], &[]);
     assert_eq!(records[0].status, Status::Skip);
     assert_eq!(records[0].reason.as_deref(), Some("the adapter has no pipeline statistics query"));

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Expected, GPU, fixtures, go_on, relative, session};
 use thalweg::files::{Checkpoint, GgmlType};
-use thalweg::kernels::{Reduce, matmul, matvec};
+use thalweg::kernels::{Reduce, attention, matmul, matvec};
 use thalweg::model::to_gguf::write_gguf;
 use thalweg::schedule::Choices;
 use thalweg::stream::{Kind, Point, Trace};
@@ -111,7 +111,12 @@ fn quantised_logits_are_those_of_the_widened_blocks() {
 fn sessions_read_blocks_too() {
     let subgroups = GPU.capabilities().subgroups.is_some();
     let reduces = Reduce::ALL.into_iter().filter(|reduce| subgroups || *reduce == Reduce::Workgroup);
-    let for_gpus = |reduce| Choices { matmul: matmul::Form::Workgroup, matvec: matvec::Form::Depth, reduce };
+    let for_gpus = |reduce| Choices {
+        matmul: matmul::Form::Workgroup,
+        matvec: matvec::Form::Depth,
+        attention: attention::Form::Uniform,
+        reduce,
+    };
     let choices: Vec<_> = reduces.map(for_gpus).map(Some).chain([None]).collect();
     for name in QUANTISED {
         let path = fixtures(&format!("gguf/models/{name}.gguf"));

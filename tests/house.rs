@@ -8,7 +8,7 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, TypeInner};
 use thalweg::kernels::link::{Dialect, SOURCES, link};
-use thalweg::kernels::{Access, KERNELS, ParamType, Variant};
+use thalweg::kernels::{Access, KERNELS, Needs, ParamType, Variant};
 
 fn stems(folder: &str, extension: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -53,7 +53,7 @@ fn labels_are_unique_and_name_their_kernel() {
             assert!(variant.label.starts_with(kernel.name), "{}", variant.label);
             assert!(seen.insert(variant.label.clone()), "{} twice", variant.label);
         }
-        let needs_nothing = |v: &Variant| v.needs.is_empty();
+        let needs_nothing = |v: &Variant| v.needs == Needs::NOTHING;
         assert!((kernel.variants)().iter().any(needs_nothing), "{} has no variant that runs everywhere", kernel.name);
     }
 }
@@ -164,7 +164,7 @@ fn every_variant_translates_to_every_backend() {
             .write(&module, &info, None)
             .unwrap_or_else(|e| panic!("{label} to HLSL: {e}"));
         // OpenGL has no subgroup operations in naga's GLSL for every version: the variants without are its own
-        if variant.needs.is_empty() {
+        if variant.needs == Needs::NOTHING {
             let options = glsl::Options {
                 version: glsl::Version::Embedded { version: 310, is_webgl: false },
                 ..Default::default()

@@ -84,7 +84,7 @@ fn names_are_unique_and_choose() {
 /// A case with inputs of its own.
 fn made(fits: impl Fn(&Plan) -> bool) -> Case {
     let all = plans();
-    let runs = |plan: &&Plan| !plan.needs().contains(wgpu::Features::SUBGROUP) && fits(plan);
+    let runs = |plan: &&Plan| !plan.needs().features.contains(wgpu::Features::SUBGROUP) && fits(plan);
     all.iter().find(runs).unwrap().make(&mut Random::new(*SEED))
 }
 

@@ -3,7 +3,7 @@
 use super::random::{bytes, widen};
 use super::rig::POISON;
 use super::{Contents, Inputs, Plan, Random, Size};
-use crate::kernels::attention::{self, Attention, Heads, Mask, PAGE, RelativeBias};
+use crate::kernels::attention::{self, Attention, Form, Heads, Mask, PAGE, RelativeBias};
 use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Batch, Slot};
 
@@ -13,42 +13,47 @@ pub(super) const REACH: usize = 3;
 pub(super) const HEAD_SIZES: [usize; 17] = [1, 3, 4, 10, 32, 33, 36, 64, 65, 96, 100, 128, 130, 151, 252, 255, 256];
 
 pub fn plans() -> Vec<Plan> {
+    Form::ALL.into_iter().flat_map(plans_of).collect()
+}
+
+fn plans_of(form: Form) -> Vec<Plan> {
+    let new = |heads, head_size| Shape { form, ..Shape::new(heads, head_size) };
     let mut plans = Vec::new();
     for head_size in HEAD_SIZES {
         for cap in [None, Some(1.5)] {
             for bias in [false, true] {
-                plans.push(case(Shape { bias, cap, ..Shape::new(2, head_size) }, &[3, 1, 9, 40]));
+                plans.push(case(Shape { bias, cap, ..new(2, head_size) }, &[3, 1, 9, 40]));
             }
             // chunks that begin and end within a page, and within a group of 8 keys
-            let shape = Shape { kv_heads: 1, cap, mask: Mask::CAUSAL, ..Shape::new(2, head_size) };
+            let shape = Shape { kv_heads: 1, cap, mask: Mask::CAUSAL, ..new(2, head_size) };
             plans.push(paged(shape, &[(61, 6), (0, 9), (4, 1), (63, 34)]));
         }
     }
     for lengths in [&[1][..], &[7, 8, 9, 16, 17], &[31, 32, 33], &[130]] {
         for bias in [false, true] {
-            plans.push(case(Shape { bias, ..Shape::new(3, 12) }, lengths));
+            plans.push(case(Shape { bias, ..new(3, 12) }, lengths));
         }
         // causal, windows of some tokens, and local on both sides; heads that share keys and values
         let local = Mask { before: 9, after: 20 };
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(40), local] {
             for kv_heads in [1, 3, 6] {
-                plans.push(case(Shape { kv_heads, mask, ..Shape::new(6, 10) }, lengths));
+                plans.push(case(Shape { kv_heads, mask, ..new(6, 10) }, lengths));
             }
         }
     }
     // MiniLM's and GPT-2's, a prompt of SmolLM2's, and a chunk of Gemma 2's beside others
-    plans.push(case(Shape::new(12, 32), &[128, 19, 77]));
-    plans.push(case(Shape { mask: Mask::CAUSAL, ..Shape::new(12, 64) }, &[320]));
-    plans.push(paged(Shape { kv_heads: 3, mask: Mask::CAUSAL, ..Shape::new(9, 64) }, &[(0, 300)]));
-    let gemma = Shape { kv_heads: 4, cap: Some(50.0), mask: Mask::window(4096), ..Shape::new(8, 256) };
+    plans.push(case(new(12, 32), &[128, 19, 77]));
+    plans.push(case(Shape { mask: Mask::CAUSAL, ..new(12, 64) }, &[320]));
+    plans.push(paged(Shape { kv_heads: 3, mask: Mask::CAUSAL, ..new(9, 64) }, &[(0, 300)]));
+    let gemma = Shape { kv_heads: 4, cap: Some(50.0), mask: Mask::window(4096), ..new(8, 256) };
     plans.push(paged(gemma, &[(320, 40), (0, 9)]));
     // Llama 3's, long
-    let llama = Shape { kv_heads: 8, mask: Mask::CAUSAL, ..Shape::new(32, 128) };
+    let llama = Shape { kv_heads: 8, mask: Mask::CAUSAL, ..new(32, 128) };
     plans.push(paged(llama, &[(1536, 512)]).sized(Size::Full));
     for sequences in [&[(0, 150)][..], &[(64, 64), (128, 1), (7, 120)], &[(0, 1), (200, 3), (63, 1), (64, 1)]] {
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(70)] {
             for (heads, kv_heads, head_size) in [(7, 7, 5), (6, 2, 12), (5, 1, 8)] {
-                plans.push(paged(Shape { kv_heads, mask, ..Shape::new(heads, head_size) }, sequences));
+                plans.push(paged(Shape { kv_heads, mask, ..new(heads, head_size) }, sequences));
             }
         }
     }
@@ -58,6 +63,7 @@ pub fn plans() -> Vec<Plan> {
 /// What differs between cases.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
+    pub form: Form,
     pub heads: usize,
     pub kv_heads: usize,
     pub head_size: usize,
@@ -68,7 +74,7 @@ pub(super) struct Shape {
 
 impl Shape {
     pub fn new(heads: usize, head_size: usize) -> Self {
-        Shape { heads, kv_heads: heads, head_size, bias: false, cap: None, mask: Mask::NONE }
+        Shape { form: Form::Uniform, heads, kv_heads: heads, head_size, bias: false, cap: None, mask: Mask::NONE }
     }
 }
 
@@ -112,7 +118,7 @@ fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
     let width = shape.heads * shape.head_size;
     let reach = lengths.iter().copied().max().unwrap_or(1) + REACH;
     let bias = shape.bias.then_some(RelativeBias { table: Slot::Weight(0), reach });
-    let kernel = Attention { heads, bias, z: Slot::Scratch(1) };
+    let kernel = Attention { form: shape.form, heads, bias, z: Slot::Scratch(1) };
     let token_rows = vec![(Slot::Scratch(0), heads.q_stride), (Slot::Scratch(1), width)];
     let name = format!("{shape}, sequences of {lengths:?}");
     Plan::new("attention", name, vec![kernel.dispatch()], token_rows, move |random| {
@@ -130,7 +136,7 @@ fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
 fn paged(shape: Shape, sequences: &'static [(usize, usize)]) -> Plan {
     let heads = shape.in_pages();
     let width = shape.heads * shape.head_size;
-    let kernel = Attention { heads, bias: None, z: Slot::Scratch(1) };
+    let kernel = Attention { form: shape.form, heads, bias: None, z: Slot::Scratch(1) };
     let token_rows = vec![(Slot::Scratch(0), heads.q_stride), (Slot::Scratch(1), width)];
     let name = format!("{shape}, (past, own) of {sequences:?}");
     Plan::new("attention", name, vec![kernel.dispatch()], token_rows, move |random| {

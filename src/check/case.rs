@@ -3,6 +3,7 @@
 
 use super::rig::{Contents, Outputs};
 use super::{Random, TOLERANCE};
+use crate::kernels::Needs;
 use crate::schedule::{Batch, Dispatch, Input, Slot};
 
 /// A case before anything is computed: cheap, so that all of them can be listed and some of them run.
@@ -125,9 +126,9 @@ impl Plan {
         self.dispatches.first().map_or(self.kernel, |d| &d.variant.label)
     }
 
-    /// Features without which it cannot run.
-    pub fn needs(&self) -> wgpu::Features {
-        self.dispatches.iter().map(|d| d.variant.needs).fold(wgpu::Features::empty(), |a, b| a | b)
+    /// What the device must have.
+    pub fn needs(&self) -> Needs {
+        self.dispatches.iter().map(|d| d.variant.needs).fold(Needs::NOTHING, Needs::and)
     }
 
     /// The case with inputs from `random`.

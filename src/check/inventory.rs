@@ -9,7 +9,7 @@ use super::rig::{Outputs, run};
 use super::{invariants, pieces, plans};
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::kernels::KERNELS;
+use crate::kernels::{KERNELS, Needs};
 use crate::schedule::Slot;
 
 /// One thing that a run checks: a case of a kernel, an invariant, or a piece of a model.
@@ -24,8 +24,8 @@ pub struct Check {
     pub tolerance: f64,
     /// Whether only a full run has it.
     pub full: bool,
-    /// Features of the device without which it is skipped.
-    pub needs: wgpu::Features,
+    /// What the device must have, or it is skipped.
+    pub needs: Needs,
     pub(super) work: Box<Work>,
 }
 
@@ -86,7 +86,7 @@ impl Check {
         work: impl Fn(&Gpu, &mut Random) -> Result<f64, Wrong> + Send + Sync + 'static,
     ) -> Self {
         let work = Box::new(move |gpu: &Gpu, random: &mut Random| work(gpu, random).map(Right::from));
-        let needs = wgpu::Features::empty();
+        let needs = Needs::NOTHING;
         Check { name, kernel, variant: kernel.into(), tolerance: 0.0, full: false, needs, work }
     }
 

@@ -11,6 +11,7 @@ use super::expected::Expectation;
 use super::inventory::{Check, Right, Wrong};
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
+use crate::kernels::Needs;
 use crate::task::CancelToken;
 
 /// What became of a check.
@@ -188,7 +189,7 @@ impl Run<'_> {
     /// The record of a check; or why the device was lost meanwhile.
     fn one(&self, gpu: &Gpu, check: &Check) -> Result<Record, String> {
         if !gpu.capabilities().offers(check.needs) {
-            let reason = format!("the adapter has no {}", features(check.needs));
+            let reason = format!("the adapter has no {}", missing(check.needs));
             return Ok(self.skipped(check, Duration::ZERO, reason));
         }
         let start = Instant::now();
@@ -257,10 +258,11 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
 }
 
-/// The names of features, as users know them.
-fn features(needs: wgpu::Features) -> String {
-    let names: Vec<_> = needs.iter_names().map(|(name, _)| name.to_lowercase().replace('_', " ")).collect();
-    names.join(", ")
+/// What a check needs, as users know it.
+fn missing(needs: Needs) -> String {
+    let features = needs.features.iter_names().map(|(name, _)| name.to_lowercase().replace('_', " "));
+    let subgroup = (needs.subgroup > 0).then(|| format!("subgroups of at least {}", needs.subgroup));
+    features.chain(subgroup).collect::<Vec<_>>().join(", ")
 }
 
 /// An argument for a shell, in single quotes.

@@ -15,7 +15,7 @@ use super::rig::outputs;
 use crate::cache::cache_dir;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
-use crate::kernels::{Reduce, Variant, link, matmul, matvec};
+use crate::kernels::{Reduce, Variant, attention, link, matmul, matvec};
 use crate::schedule::Choices;
 
 /// A variant whose numbers are wrong on this adapter.
@@ -148,6 +148,7 @@ impl WrongVariant {
 fn simplify(choices: &mut Choices, wrong: &WrongVariant) {
     match wrong.kernel {
         "matmul" => choices.matmul = matmul::Form::Register,
+        "attention" => choices.attention = attention::Form::Uniform,
         "matvec" => choices.matvec = matvec::Form::Columns,
         _ if wrong.label.contains("subgroup") => choices.reduce = Reduce::Workgroup,
         _ => {}

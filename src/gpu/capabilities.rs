@@ -1,6 +1,7 @@
 //! What a device can do, asked once: kernels choose their variants from this and from nothing else.
 
 use crate::error::{Error, Result};
+use crate::kernels::Needs;
 
 /// What the device can do, and what kind of machine it is.
 #[derive(Clone, Debug)]
@@ -110,13 +111,13 @@ impl Capabilities {
         })
     }
 
-    /// Whether a variant that needs these features can be compiled.
-    pub(crate) fn offers(&self, needs: wgpu::Features) -> bool {
+    /// Whether a variant that needs this can be compiled and is right.
+    pub(crate) fn offers(&self, needs: Needs) -> bool {
         let mut has = wgpu::Features::empty();
         has.set(wgpu::Features::SHADER_F16, self.f16);
         has.set(wgpu::Features::SUBGROUP, self.subgroups.is_some());
         has.set(wgpu::Features::TIMESTAMP_QUERY, self.timestamps);
-        has.contains(needs)
+        has.contains(needs.features) && self.subgroups.map_or(0, |sizes| sizes.min) >= needs.subgroup
     }
 
     /// One line for logs and `thalweg devices`.

@@ -1,6 +1,7 @@
 //! Host half of `shaders/attention.wgsl`: fused multi-head attention over a ragged batch.
 
-use super::{Kernel, Load, ParamType::F32, ParamType::U32, Variant, read, write};
+use super::{HANDED, Kernel, Load, Needs, ParamType::F32, ParamType::U32, Variant, read, write};
+use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Input, Slot, Word, Work};
 
 /// Inventory entry: with `attention_split` the one kernel of a block that moves information between tokens.
@@ -115,9 +116,34 @@ impl Heads {
     }
 }
 
+/// How keys and values reach the queries of a tile. Both forms agree bit for bit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// All queries load the same keys: one load for the whole tile on GPUs.
+    Uniform,
+    /// Each of 8 neighbours loads another of 8 keys and hands it to the rest of its subgroup: for drivers that run on the
+    /// CPU, where a load of the same by all is a load by each.
+    Subgroup,
+}
+
+impl Form {
+    /// Both.
+    pub const ALL: [Form; 2] = [Form::Uniform, Form::Subgroup];
+
+    /// The default of an adapter.
+    pub fn choose(capabilities: &Capabilities) -> Self {
+        match capabilities.class {
+            AdapterClass::Cpu if capabilities.offers(HANDED) => Form::Subgroup,
+            _ => Form::Uniform,
+        }
+    }
+}
+
 /// Attention of one block.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention {
+    /// How keys reach queries.
+    pub form: Form,
     /// Queries, keys and values.
     pub heads: Heads,
     /// Added to the scores.
@@ -141,11 +167,16 @@ pub(super) fn quads(head_size: usize) -> u32 {
     }
 }
 
-fn variant(head_size: usize, load: Load, paged: bool, bias: bool, cap: bool) -> Variant {
+fn variant(form: Form, head_size: usize, load: Load, paged: bool, bias: bool, cap: bool) -> Variant {
     let room = quads(head_size);
     let size = format!("{}", room * 4);
+    let (share, tag, needs) = match form {
+        Form::Uniform => ("share_none", "", Needs::NOTHING),
+        Form::Subgroup => ("share_subgroup", "subgroup", HANDED),
+    };
     Variant {
-        parts: vec!["tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }],
+        needs,
+        parts: vec!["tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }, share],
         constants: vec![
             ("QUERIES", tile(head_size)),
             ("QUADS", room),
@@ -164,6 +195,7 @@ fn variant(head_size: usize, load: Load, paged: bool, bias: bool, cap: bool) -> 
             "attention",
             &[
                 &size,
+                tag,
                 load.tag(),
                 if paged { "paged" } else { "" },
                 if bias { "bias" } else { "" },
@@ -175,12 +207,14 @@ fn variant(head_size: usize, load: Load, paged: bool, bias: bool, cap: bool) -> 
 
 fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
-    for head_size in [32, 64, 128, 256] {
-        for load in Load::ALL {
-            for cap in [false, true] {
-                // decoders have no biases by relative position
-                let kinds = [(false, false), (false, true), (true, false)];
-                all.extend(kinds.map(|(paged, bias)| variant(head_size, load, paged, bias, cap)));
+    for form in Form::ALL {
+        for head_size in [32, 64, 128, 256] {
+            for load in Load::ALL {
+                for cap in [false, true] {
+                    // decoders have no biases by relative position
+                    let kinds = [(false, false), (false, true), (true, false)];
+                    all.extend(kinds.map(|(paged, bias)| variant(form, head_size, load, paged, bias, cap)));
+                }
             }
         }
     }
@@ -197,7 +231,7 @@ impl Attention {
         assert!(h.head_size <= MAX_HEAD_SIZE, "heads of {} elements", h.head_size);
         let load = h.load();
         Dispatch {
-            variant: variant(h.head_size, load, h.paged(), self.bias.is_some(), h.cap.is_some()),
+            variant: variant(self.form, h.head_size, load, h.paged(), self.bias.is_some(), h.cap.is_some()),
             params: vec![
                 Word::U32(h.heads as u32),
                 Word::U32(h.group()),

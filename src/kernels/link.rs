@@ -57,6 +57,7 @@ sources![
     "parts/keys_rows",
     "parts/matmul_plain",
     "parts/matmul_register",
+    "parts/matmul_subgroup",
     "parts/matmul_workgroup",
     "parts/matvec_columns",
     "parts/matvec_depth",
@@ -69,6 +70,8 @@ sources![
     "parts/rms_inplace",
     "parts/rms_into",
     "parts/rows_scalar",
+    "parts/share_none",
+    "parts/share_subgroup",
     "parts/rows_vec4",
     "parts/scales_k",
     "parts/tanh",
@@ -89,10 +92,10 @@ sources![
 /// If the variant names a file that is not in [`SOURCES`]: a bug that every test of the inventory finds.
 pub fn link(variant: &Variant, dialect: Dialect) -> Linked {
     let mut linked = Linked { wgsl: String::new(), lines: Vec::new() };
-    if variant.needs.contains(wgpu::Features::SHADER_F16) {
+    if variant.needs.features.contains(wgpu::Features::SHADER_F16) {
         linked.wgsl.push_str("enable f16;\n");
     }
-    if variant.needs.contains(wgpu::Features::SUBGROUP) && dialect == Dialect::Tint {
+    if variant.needs.features.contains(wgpu::Features::SUBGROUP) && dialect == Dialect::Tint {
         linked.wgsl.push_str("enable subgroups;\n");
     }
     for part in &variant.parts {

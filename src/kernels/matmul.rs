@@ -2,7 +2,7 @@
 //! the residual stream in its epilogue.
 
 pub use super::activation::Activation;
-use super::{Kernel, Load, ParamType::U32, Variant, WeightType, padded, read, write};
+use super::{HANDED, Kernel, Load, ParamType::U32, Variant, WeightType, padded, read, write};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
 
@@ -26,17 +26,20 @@ pub const KERNEL: Kernel = Kernel {
 pub enum Form {
     /// 8 × 32 outputs a workgroup, in registers: for drivers that run on the CPU.
     Register,
+    /// 16 × 32 outputs a workgroup, in registers, rows handed around in subgroups: for such drivers that have these.
+    Subgroup,
     /// 64 × 64 outputs a workgroup, through workgroup memory: for GPUs.
     Workgroup,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Form; 2] = [Form::Register, Form::Workgroup];
+    pub const ALL: [Form; 3] = [Form::Register, Form::Subgroup, Form::Workgroup];
 
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
         match capabilities.class {
+            AdapterClass::Cpu if capabilities.offers(HANDED) => Form::Subgroup,
             AdapterClass::Cpu => Form::Register,
             AdapterClass::Integrated | AdapterClass::Discrete => Form::Workgroup,
         }
@@ -46,6 +49,7 @@ impl Form {
     fn tile(self) -> (u64, u64) {
         match self {
             Form::Register => (8, 32),
+            Form::Subgroup => (16, 32),
             Form::Workgroup => (64, 64),
         }
     }
@@ -92,9 +96,14 @@ pub struct MatMul {
 fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
     let (form_part, form_tag) = match form {
         Form::Register => ("matmul_register", "register"),
+        Form::Subgroup => ("matmul_subgroup", "subgroup"),
         Form::Workgroup => ("matmul_workgroup", "workgroup"),
     };
-    product_variant("matmul", (form_part, form_tag), weight, load, bias, activation, add)
+    let variant = product_variant("matmul", (form_part, form_tag), weight, load, bias, activation, add);
+    match form {
+        Form::Subgroup => Variant { needs: HANDED, ..variant },
+        Form::Register | Form::Workgroup => variant,
+    }
 }
 
 /// A variant of `matmul` or `matvec`, by the part and the tag of its form.

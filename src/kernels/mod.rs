@@ -60,6 +60,9 @@ pub const KERNELS: &[Kernel] = &[
     sample::KERNEL,
 ];
 
+/// What forms need in which 8 neighbours hand around what each has loaded: they are in one subgroup.
+pub(crate) const HANDED: Needs = Needs { features: wgpu::Features::SUBGROUP, subgroup: 8 };
+
 /// One way to build a kernel: which parts are linked in front of it, with which constants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variant {
@@ -73,8 +76,27 @@ pub struct Variant {
     pub constants: Vec<(&'static str, u32)>,
     /// What is bound from binding 1 on.
     pub bindings: Vec<Bound>,
+    /// What the device must have.
+    pub needs: Needs,
+}
+
+/// What a device must have for a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
     /// Features without which it does not compile.
-    pub needs: wgpu::Features,
+    pub features: wgpu::Features,
+    /// Invocations of the smallest subgroup that may happen, without which it is wrong; 0 where that does not matter.
+    pub subgroup: u32,
+}
+
+impl Needs {
+    /// Runs everywhere.
+    pub const NOTHING: Needs = Needs { features: wgpu::Features::empty(), subgroup: 0 };
+
+    /// All that either needs.
+    pub fn and(self, other: Needs) -> Needs {
+        Needs { features: self.features | other.features, subgroup: self.subgroup.max(other.subgroup) }
+    }
 }
 
 impl Variant {
@@ -82,14 +104,7 @@ impl Variant {
     pub(crate) fn new(kernel: &'static str, tags: &[&str]) -> Self {
         let tags: Vec<_> = tags.iter().copied().filter(|t| !t.is_empty()).collect();
         let label = if tags.is_empty() { kernel.to_string() } else { format!("{kernel}[{}]", tags.join(",")) };
-        Variant {
-            kernel,
-            label,
-            parts: Vec::new(),
-            constants: Vec::new(),
-            bindings: Vec::new(),
-            needs: wgpu::Features::empty(),
-        }
+        Variant { kernel, label, parts: Vec::new(), constants: Vec::new(), bindings: Vec::new(), needs: Needs::NOTHING }
     }
 }
 
@@ -162,7 +177,7 @@ impl Reduce {
             Reduce::Workgroup => variant.parts.push("reduce_workgroup"),
             Reduce::Subgroup => {
                 variant.parts.push("reduce_subgroup");
-                variant.needs |= wgpu::Features::SUBGROUP;
+                variant.needs.features |= wgpu::Features::SUBGROUP;
             }
         }
     }

@@ -8,7 +8,7 @@ use super::attention_input::Problem;
 use super::case::Step;
 use super::kernels::{Kernels, bytes, poison};
 use super::tensor::resize_rows;
-use crate::kernels::attention::{Attention, Heads, tile};
+use crate::kernels::attention::{Attention, Form, Heads, tile};
 use crate::schedule::{Batch, Slot};
 
 /// The queries of a sequence that see any key, which are neighbours: a window moves by one key a query.
@@ -45,6 +45,7 @@ pub fn attend(p: &Problem, kv: &KeysValues, kernels: &mut Kernels) -> Step<Vec<f
     if !places.is_empty() {
         let cache = if kv.pages.is_some() { Slot::Cache(0) } else { Slot::Scratch(1) };
         let kernel = Attention {
+            form: Form::choose(kernels.gpu.capabilities()),
             heads: Heads {
                 q: Slot::Scratch(0),
                 q_stride: width,

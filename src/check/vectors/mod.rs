@@ -28,6 +28,7 @@ use super::runner::Status;
 use crate::error::{Error, Result};
 use crate::files::quote;
 use crate::gpu::Gpu;
+use crate::kernels::Needs;
 use case::{Step, Stop, VectorCase, fail, skip};
 use kernels::Kernels;
 use tensor::Array;
@@ -169,7 +170,7 @@ fn check(path: PathBuf) -> Check {
             _ => Err(Wrong::Numbers(Fault { error: f64::NAN, what: reason })),
         }
     });
-    let needs = wgpu::Features::empty();
+    let needs = Needs::NOTHING;
     Check { name, kernel, variant: kernel.into(), tolerance, full: false, needs, work }
 }
 

@@ -181,7 +181,9 @@ impl Recorder<'_> {
             self.push(AttentionSplit { heads, partial: rows.partial, reduce: self.choices.reduce }.dispatch());
             self.push(AttentionMerge { heads, partial: rows.partial, z: rows.z }.dispatch());
         } else {
-            self.push(Attention { heads, bias: tensors.relative_bias, z: rows.z }.dispatch());
+            self.push(
+                Attention { form: self.choices.attention, heads, bias: tensors.relative_bias, z: rows.z }.dispatch(),
+            );
         }
         self.tap(l, rows.z, width, &[(Kind::Z, 0..width)]);
     }

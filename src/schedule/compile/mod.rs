@@ -23,6 +23,8 @@ pub struct Choices {
     pub matmul: matmul::Form,
     /// Products of decode steps.
     pub matvec: matvec::Form,
+    /// How keys reach queries.
+    pub attention: attention::Form,
     /// Sums over rows.
     pub reduce: Reduce,
 }
@@ -33,6 +35,7 @@ impl Choices {
         Choices {
             matmul: matmul::Form::choose(capabilities),
             matvec: matvec::Form::choose(capabilities),
+            attention: attention::Form::choose(capabilities),
             reduce: Reduce::choose(capabilities),
         }
     }
