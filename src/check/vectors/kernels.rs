@@ -54,7 +54,7 @@ impl<'a> Kernels<'a> {
                 self.labels.push(dispatch.variant.label.clone());
             }
         }
-        Ok(run_dispatches(self.gpu, dispatches, batch, contents, &|| "a test vector".into())?)
+        Ok(run_dispatches(self.gpu, dispatches, batch, contents, 1, &|| "a test vector".into())?)
     }
 
     /// The same where one output is wanted.
