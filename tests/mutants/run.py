@@ -59,7 +59,8 @@ class Bench:
                 shutil.copyfile(ROOT / name, to)
         digest = hashlib.sha256()
         for name in names:
-            if name.startswith(("src/", "shaders/", "Cargo.")):
+            # a check that is added lets nothing go that others have caught
+            if name.startswith(("src/", "shaders/", "Cargo.")) and not name.startswith("src/check/"):
                 digest.update(name.encode() + b"\0" + (ROOT / name).read_bytes())
         tree = digest.hexdigest()
         self.results = {"tree": tree, "mutants": {}}
@@ -114,7 +115,7 @@ class Bench:
             "run": sum(case["status"] != "skip" for case in cases),
             "failed": len(failed),
             "worst": worst(failed),
-            "adapter": getattr(self, "adapter", ""),
+            "adapters": [self.adapter] if cases else [],
             "why": failed[0]["reason"].splitlines()[0] if failed else "",
         }
         if refused:
@@ -157,8 +158,7 @@ def write_table(mutants, results):
     """The table between the marks in README.md."""
     adapters = []
     for result in results.values():
-        if result.get("adapter") and result["adapter"] not in adapters:
-            adapters.append(result["adapter"])
+        adapters += [adapter for adapter in result["adapters"] if adapter not in adapters]
     count = lambda verdict: sum(result["verdict"] == verdict for result in results.values())
     lines = [BEGIN, "", f"{len(mutants)} mutants: {count('caught')} caught, {count('survived')} not visible on drivers that "
              "run a workgroup in step, on:", ""]
@@ -167,7 +167,8 @@ def write_table(mutants, results):
     for mutant in sorted(mutants, key=lambda mutant: (mutant["kernel"], mutant["file"], mutant["name"])):
         result = results[mutant["name"]]
         error = result["worst"] if result["verdict"] == "caught" else "not visible"
-        file, on = mutant["file"].removeprefix("shaders/"), adapters.index(result["adapter"]) + 1
+        file = mutant["file"].removeprefix("shaders/")
+        on = ", ".join(str(adapters.index(adapter) + 1) for adapter in result["adapters"])
         cells = [mutant["kernel"], f"`{file}`", mutant["wrong"], result["run"], result["failed"], error, on]
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     text = README.read_text()
@@ -179,7 +180,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these mutants")
     parser.add_argument("--list", action="store_true", help="print the mutants and run none")
-    parser.add_argument("--resume", action="store_true", help="keep what earlier runs have caught on the same tree")
+    parser.add_argument("--resume", action="store_true", help="keep what earlier runs have caught, checks aside on the same tree")
     parser.add_argument("--with", dest="wrapper", default="", metavar="COMMAND", help="run `COMMAND thalweg check …`")
     parser.add_argument("--scratch", type=Path, default=ROOT / "target" / "mutants", metavar="DIR", help="where to build")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the checks' inputs")
@@ -212,7 +213,9 @@ def main():
         if code != 0 or not any(case["status"] == "pass" for case in cases):
             fail(f"without any mutant `thalweg check --filter '{only}'` ends with {code}")
     for number, mutant in enumerate(chosen, 1):
-        result = {"key": key(mutant), **bench.judge(mutant)}
+        before, result = results.get(mutant["name"]), {"key": key(mutant), **bench.judge(mutant)}
+        if fits(before, mutant) and before["verdict"] == result["verdict"] == "survived":
+            result["adapters"] = before["adapters"] + [a for a in result["adapters"] if a not in before["adapters"]]
         results[mutant["name"]] = result
         bench.save()
         numbers = f"{result.get('failed', 0)}/{result.get('run', 0)} {result.get('worst', '')}"
