@@ -228,3 +228,49 @@ fn the_readme_shows_a_familys_file_as_it_is() {
     assert!(part.contains(family.trim_end()), "README.md shows another src/model/olmo2.rs");
     assert!(part.lines().count() < 80);
 }
+
+/// What the list of mutants says of one.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mutant {
+    name: String,
+    kernel: String,
+    filter: String,
+    file: String,
+    #[serde(default, rename = "race")]
+    _race: bool,
+    from: String,
+    to: String,
+    wrong: String,
+}
+
+#[test]
+fn mutants_fit_the_tree_and_leave_no_kernel_out() {
+    #[derive(serde::Deserialize)]
+    struct List {
+        mutants: Vec<Mutant>,
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let lists = stems("tests/mutants", "json").into_iter().map(|stem| {
+        let text = std::fs::read_to_string(root.join(format!("tests/mutants/{stem}.json"))).unwrap();
+        serde_json::from_str::<List>(&text).unwrap_or_else(|e| panic!("{stem}: {e}"))
+    });
+    let mutants: Vec<Mutant> = lists.flat_map(|list| list.mutants).collect();
+    let checks: Vec<String> = thalweg::check::inventory().into_iter().map(|check| check.name).collect();
+    let kernels: BTreeSet<_> = KERNELS.iter().map(|k| k.name).chain(["block", "encoder", "decoder"]).collect();
+    let table = std::fs::read_to_string(root.join("tests/mutants/README.md")).unwrap();
+    let (mut names, mut files) = (BTreeSet::new(), BTreeSet::new());
+    for Mutant { name, kernel, filter, file, from, to, wrong, .. } in &mutants {
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|e| panic!("{name}: {file}: {e}"));
+        assert_eq!(text.matches(from.as_str()).count(), 1, "{name}: its text in {file}");
+        assert!(from != to && names.insert(name), "{name} is there twice, or changes nothing");
+        assert!(kernels.contains(kernel.as_str()), "{name}: no kernel {kernel}");
+        assert!(checks.iter().any(|check| check.contains(filter)), "{name}: no check {filter}");
+        assert!(table.contains(&format!("| {wrong} |")), "{name}: not in the table; run tests/mutants/run.py");
+        files.insert(file.clone());
+    }
+    let shaders = SOURCES.iter().map(|(stem, _)| format!("shaders/{stem}.wgsl"));
+    let hosts = KERNELS.iter().map(|kernel| format!("src/kernels/{}.rs", kernel.name));
+    let without: Vec<_> = shaders.chain(hosts).filter(|file| !files.contains(file)).collect();
+    assert!(without.is_empty(), "no mutant of {without:?}");
+}

@@ -1,6 +1,6 @@
-// Tile of 16 rows × 4 columns an invocation, without workgroup memory, for drivers that run on the CPU: these load for each
-// invocation by itself, so that each of 8 loads other rows and hands them to the rest of its subgroup. A load of the
-// weight serves 16 rows. No invocation leaves early: the others need its rows.
+// Tile of 16 rows × 4 columns an invocation, without workgroup memory, for drivers that run on the CPU: these load for
+// each invocation by itself, so that each of 8 loads other rows and hands them to the rest of its subgroup. A load of
+// the weight serves 16 rows. No invocation leaves early: the others need its rows.
 
 const LANES = 8u;
 

@@ -41,6 +41,11 @@ fn plans_of(form: Form) -> Vec<Plan> {
             }
         }
     }
+    for head_size in [12, 33] {
+        let shape = Shape { sharp: SHARP, mask: Mask::CAUSAL, ..new(2, head_size) };
+        plans.push(Plan { tolerance: SHARP_TOLERANCE, ..case(shape, &[3, 1, 40]) });
+        plans.push(Plan { tolerance: SHARP_TOLERANCE, ..paged(shape, &[(61, 6), (0, 9)]) });
+    }
     // MiniLM's and GPT-2's, a prompt of SmolLM2's, and a chunk of Gemma 2's beside others
     plans.push(case(new(12, 32), &[128, 19, 77]));
     plans.push(case(Shape { mask: Mask::CAUSAL, ..new(12, 64) }, &[320]));
@@ -60,6 +65,11 @@ fn plans_of(form: Form) -> Vec<Plan> {
     plans
 }
 
+/// Makes scores of hundreds.
+pub(super) const SHARP: f32 = 100.0;
+/// f32 has such scores to some 3e-5 each, and so their exponentials, relative to themselves.
+pub(super) const SHARP_TOLERANCE: f64 = 1e-4;
+
 /// What differs between cases.
 #[derive(Clone, Copy)]
 pub(super) struct Shape {
@@ -70,11 +80,22 @@ pub(super) struct Shape {
     pub bias: bool,
     pub cap: Option<f32>,
     pub mask: Mask,
+    /// Times the usual scale: 1, or as much as makes scores whose exponential is too large for f32.
+    pub sharp: f32,
 }
 
 impl Shape {
     pub fn new(heads: usize, head_size: usize) -> Self {
-        Shape { form: Form::Uniform, heads, kv_heads: heads, head_size, bias: false, cap: None, mask: Mask::NONE }
+        Shape {
+            form: Form::Uniform,
+            heads,
+            kv_heads: heads,
+            head_size,
+            bias: false,
+            cap: None,
+            mask: Mask::NONE,
+            sharp: 1.0,
+        }
     }
 }
 
@@ -95,8 +116,8 @@ impl Shape {
     }
 
     fn placed(&self, kv: Slot, q_stride: usize, kv_stride: usize, [first_k, first_v]: [usize; 2]) -> Heads {
-        let Shape { heads, kv_heads, head_size, cap, mask, .. } = *self;
-        let scale = 1.0 / (head_size as f32).sqrt();
+        let Shape { heads, kv_heads, head_size, cap, mask, sharp, .. } = *self;
+        let scale = sharp / (head_size as f32).sqrt();
         let (q, first_q) = (Slot::Scratch(0), 0);
         Heads { q, q_stride, first_q, kv, kv_stride, first_k, first_v, heads, kv_heads, head_size, scale, cap, mask }
     }
@@ -104,8 +125,11 @@ impl Shape {
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shape { heads, kv_heads, head_size, mask, .. } = self;
+        let Shape { heads, kv_heads, head_size, mask, sharp, .. } = self;
         write!(f, "{heads}/{kv_heads} heads of {head_size}")?;
+        if *sharp != 1.0 {
+            write!(f, ", large scores")?;
+        }
         if *mask != Mask::NONE {
             write!(f, ", {mask:?}")?;
         }

@@ -1,6 +1,6 @@
 //! Cases of `attention_split`, with the merge that follows it.
 
-use super::attention::{HEAD_SIZES, Paged, Shape};
+use super::attention::{HEAD_SIZES, Paged, SHARP, SHARP_TOLERANCE, Shape};
 use super::{Inputs, Plan};
 use crate::kernels::Reduce;
 use crate::kernels::attention::Mask;
@@ -32,6 +32,8 @@ pub fn plans() -> Vec<Plan> {
             let shape = Shape { kv_heads, mask: Mask::CAUSAL, ..Shape::new(heads, head_size) };
             plans.push(case(shape, reduce, &[(700, 1), (12, 1)]));
         }
+        let shape = Shape { sharp: SHARP, mask: Mask::CAUSAL, ..Shape::new(2, 12) };
+        plans.push(Plan { tolerance: SHARP_TOLERANCE, ..case(shape, reduce, &STEPS) });
         // at the edges of splits
         let shape = Shape { kv_heads: 1, mask: Mask::CAUSAL, ..Shape::new(5, 8) };
         plans.push(case(shape, reduce, &[(254, 1), (255, 1), (256, 1), (511, 1), (512, 1)]));

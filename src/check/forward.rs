@@ -1,11 +1,14 @@
 //! Random-weight models in memory, and their forward in f64, composed of the references: the oracle of the pieces.
 
 use super::random::{Random, bytes, widen};
+use crate::files::Pooling;
 use crate::kernels::WeightType;
-use crate::kernels::attention::Heads;
+use crate::kernels::attention::{Heads, RelativeBias};
 use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
-use crate::model::{Block, Chunk, Linear, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Spec, Tensors};
+use crate::model::{
+    Block, Chunk, Dense, Linear, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope, Spec, Tensors,
+};
 use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Input, Slot};
 use crate::stream::{Kind, Point};
@@ -71,6 +74,11 @@ impl Builder<'_> {
         }
     }
 
+    /// Behind the pooling of two modes.
+    fn dense(&mut self, d: usize) -> Dense {
+        Dense { linear: self.linear(d / 2, 2 * d, true), activation: Activation::Tanh }
+    }
+
     fn block(&mut self, spec: &Spec, l: usize) -> Block {
         let (d, ffn, z) = (spec.hidden_size, spec.intermediate_size, spec.num_attention_heads * spec.head_size);
         let (before, after) = match spec.placement {
@@ -109,11 +117,15 @@ impl Model {
             positions: table.then(|| builder.vector(spec.max_position_embeddings * d, 0.0, 0.5)),
             types: (spec.type_vocab_size > 0).then(|| builder.vector(spec.type_vocab_size * d, 0.0, 0.5)),
             embedding_norm: spec.embedding_norm.then(|| builder.norm(&spec)),
-            relative_bias: None,
+            relative_bias: spec.relative_bias.map(|_| {
+                let reach = spec.max_position_embeddings;
+                let table = builder.vector(spec.num_attention_heads * (2 * reach - 1), 0.0, 2.0);
+                RelativeBias { table, reach }
+            }),
             blocks: (0..spec.num_hidden_layers).map(|l| builder.block(&spec, l)).collect(),
             final_norm: spec.final_norm.then(|| builder.norm(&spec)),
             head: spec.head.map(|head| if head.tied { words.clone() } else { builder.matrix(spec.vocab_size, d) }),
-            dense: Vec::new(),
+            dense: if spec.is_decoder() { Vec::new() } else { vec![builder.dense(d)] },
             words,
         };
         Model { spec, tensors, weights: builder.weights }
@@ -162,6 +174,16 @@ impl Model {
             points.push((Point::new(0, Kind::FinalNormalized), normed));
         }
         Passed { points, stream: x }
+    }
+
+    /// The vector of a text by its last rows.
+    pub fn vector(&self, rows: &[f64], modes: &[Pooling]) -> Vec<f64> {
+        let d = self.spec.hidden_size;
+        let mut vector: Vec<f64> = modes.iter().flat_map(|&mode| reference::pool(rows, d, 0, mode)).collect();
+        for Dense { linear, activation } in &self.tensors.dense {
+            vector = self.linear(&vector, linear, *activation);
+        }
+        reference::l2_normalize(&vector, vector.len())
     }
 
     fn block(&self, l: usize, block: &Block, mut x: Vec<f64>, points: &mut Vec<(Point, Vec<f64>)>) -> Vec<f64> {
@@ -219,7 +241,7 @@ impl Model {
         }
         let tokens = qkv.len() / stride;
         if let Some(number) = spec.blocks[l].rope {
-            let angles = widen(&self.angles(number, tokens, 0..tokens));
+            let angles = turns(&spec.ropes[number], tokens);
             let pairs = spec.ropes[number].pairs;
             let (interleaved, angle_input, rows, first) = (false, Input::Angles, Slot::Scratch(0), 0);
             let heads = heads + kv_heads;
@@ -241,7 +263,8 @@ impl Model {
             cap: spec.attention_cap,
             mask: spec.blocks[l].mask,
         };
-        let input = AttentionInput { heads, q: &qkv, kv: &qkv, bias: &[], reach: 1 };
+        let (bias, reach) = self.tensors.relative_bias.map_or((&[][..], 1), |b| (self.values(b.table), b.reach));
+        let input = AttentionInput { heads, q: &qkv, kv: &qkv, bias, reach };
         reference::attention(&input, &Span::whole(&[tokens]))
     }
 
@@ -287,4 +310,12 @@ impl Model {
     fn product(&self, x: &[f64], matrix: &Matrix, bias: &[f64], activation: Activation) -> Vec<f64> {
         reference::matmul(x, &self.rows_of(matrix), bias, matrix.rows, matrix.columns, activation)
     }
+}
+
+/// cos and sin of each position's pairs, as they are defined; the host's f32 are beside them.
+fn turns(rope: &Rope, tokens: usize) -> Vec<f64> {
+    let (theta, dims) = (f64::from(rope.theta), rope.dims as f64);
+    let angle = |position: usize, pair: usize| position as f64 * theta.powf(-2.0 * pair as f64 / dims);
+    let angles = (0..tokens).flat_map(|position| (0..rope.pairs).map(move |pair| angle(position, pair)));
+    angles.flat_map(|angle| [angle.cos(), angle.sin()]).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::case::{Case, Fault, Plan, Size};
 use super::invariants::{changeable, moved};
 use super::random::Random;
-use super::rig::{Outputs, run};
+use super::rig::{Outputs, run, run_in_rows};
 use super::{invariants, pieces, plans};
 use crate::error::Error;
 use crate::gpu::Gpu;
@@ -112,14 +112,16 @@ impl Check {
     }
 }
 
-/// Runs a case, runs it again, and runs it with the inputs of one token changed: the outputs are what the reference says, the
-/// second have the same bits, and of the third only those differ that may.
+/// Runs a case, runs it again with the workgroups dealt out otherwise, and runs it with the inputs of one token changed: the
+/// outputs are what the reference says, the second have the same bits, and of the third only those differ that may.
 pub(super) fn judged(gpu: &Gpu, random: &mut Random, case: &Case) -> Result<f64, Wrong> {
     let outputs = run(gpu, case)?;
     let error = case.judge(&outputs)?;
-    let (first, second) = (bits(outputs), bits(run(gpu, case)?));
+    let (first, second) = (bits(outputs), bits(run_in_rows(gpu, case, 3)?));
     if let Some((slot, _)) = first.iter().find(|(slot, words)| second.get(slot) != Some(words)) {
-        return Err(Wrong::bits(format!("two runs with the same inputs differ in {slot:?}")));
+        return Err(Wrong::bits(format!(
+            "two runs with the same inputs differ in {slot:?}, the second in three rows of workgroups"
+        )));
     }
     let Some(tokens) = changeable(case) else { return Ok(error) };
     let changed = random.below(tokens);

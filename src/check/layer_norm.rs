@@ -31,7 +31,8 @@ pub fn plans() -> Vec<Plan> {
 
 fn case(reduce: Reduce, in_place: bool, rows: usize, columns: usize, center: f32) -> Plan {
     let has_beta = rows != 7;
-    let eps = 1e-5f32;
+    // one that shows, and a model's, of which rows like these say nothing
+    let eps = if rows == 33 { 0.3f32 } else { 1e-5 };
     let (out_slot, output) = if in_place {
         (Slot::Stream, Output::InPlace)
     } else {

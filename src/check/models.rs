@@ -3,7 +3,9 @@
 
 use crate::kernels::attention::Mask;
 use crate::kernels::matmul::Activation;
-use crate::model::{Biases, BlockSpec, LmHead, NormKind, Placement, Positions, QkNorm, Rope, Scaling, Spec};
+use crate::model::{
+    Biases, BlockSpec, LmHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Rope, Scaling, Spec,
+};
 
 /// Ids of a vocabulary of this many.
 pub const VOCABULARY: usize = 97;
@@ -25,6 +27,12 @@ pub fn bert(layers: usize) -> Spec {
         blocks: vec![BlockSpec::full(head_size); layers],
         ..Spec::neutral()
     }
+}
+
+/// The same with a bias of the scores by relative position.
+pub fn mpnet(layers: usize) -> Spec {
+    let buckets = RelativeBuckets { buckets: 32, max_distance: 128 };
+    Spec { model_type: "relative positions".into(), relative_bias: Some(buckets), ..bert(layers) }
 }
 
 /// A decoder's: rotary, without biases, heads that share keys.
@@ -100,9 +108,10 @@ pub fn neox(layers: usize) -> Spec {
     }
 }
 
-/// Learned positions, LayerNorm and biases before.
+/// Learned positions, LayerNorm and biases before, a scale of each block's own.
 pub fn gpt2(layers: usize) -> Spec {
-    let blocks = llama(layers).blocks.iter().map(|block| BlockSpec { rope: None, ..*block }).collect();
+    let own = |(l, block): (usize, &BlockSpec)| BlockSpec { rope: None, scale: block.scale / (l + 1) as f32, ..*block };
+    let blocks = llama(layers).blocks.iter().enumerate().map(own).collect();
     Spec {
         model_type: "learned positions".into(),
         positions: Positions::FromZero,
@@ -115,16 +124,18 @@ pub fn gpt2(layers: usize) -> Spec {
     }
 }
 
-/// An encoder with rotation, local attention in two blocks of three, and gates.
+/// An encoder with gates, local attention in two blocks of three, and a rotation of their own there.
 pub fn modernbert(layers: usize) -> Spec {
-    let local = BlockSpec { mask: Mask { before: 7, after: 7 }, rope: Some(0), scale: 0.25, attention_norm: true };
-    let kind = |l| if l % 3 == 0 { BlockSpec { mask: Mask::NONE, ..local } } else { local };
+    let local = BlockSpec { mask: Mask { before: 7, after: 7 }, rope: Some(1), scale: 0.25, attention_norm: true };
+    let global = BlockSpec { mask: Mask::NONE, rope: Some(0), ..local };
+    let rope = |theta| Rope { pairs: 8, dims: 16, theta, scaling: Scaling::None, attention_factor: 1.0 };
     Spec {
         model_type: "local".into(),
         num_key_value_heads: 6,
         norm: NormKind::LayerNoBias,
         embedding_norm: true,
-        blocks: (0..layers).map(kind).collect(),
+        ropes: vec![rope(1.6e5), rope(1e4)],
+        blocks: (0..layers).map(|l| if l % 3 == 0 { global } else { local }).collect(),
         activation: Activation::GeluErf,
         head: None,
         ..llama(layers)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::case::relative_error;
 use super::forward::Model;
 use super::inventory::{Check, Wrong};
-use super::models::{VOCABULARY, bert, gemma, gpt2, llama, modernbert, neox, olmo, qwen3};
+use super::models::{VOCABULARY, bert, gemma, gpt2, llama, modernbert, mpnet, neox, olmo, qwen3};
 use super::random::Random;
 use crate::error::Result;
 use crate::files::Pooling;
@@ -15,7 +15,6 @@ use crate::kernels::WeightType;
 use crate::kernels::attention::PAGE;
 use crate::kernels::matmul::Form;
 use crate::model::Spec;
-use crate::reference;
 use crate::schedule::{Batch, CacheView, Choices, Head, Outcome, Program, Purpose, record};
 use crate::stream::{Kind, Point};
 
@@ -25,7 +24,7 @@ const STREAM: f64 = 2e-5;
 pub fn checks() -> Vec<Check> {
     use WeightType::{Bf16, F16, F32, Q4_0, Q4K, Q5K, Q6K, Q8_0};
     let mut all = Vec::new();
-    let forms: [fn(usize) -> Spec; 8] = [bert, llama, gemma, olmo, neox, gpt2, modernbert, qwen3];
+    let forms: [fn(usize) -> Spec; 9] = [bert, mpnet, llama, gemma, olmo, neox, gpt2, modernbert, qwen3];
     for form in forms {
         all.push(points("block", form, 1, F32));
     }
@@ -157,17 +156,18 @@ fn every_point(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wro
 /// Vectors beside the host's; the same bits a second time, and of each text alone.
 fn vectors(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wrong> {
     let weights = upload(gpu, model)?;
-    let purpose = Purpose::Embed(Head { pooling: vec![Pooling::Mean], normalize: true });
+    let modes = [Pooling::Mean, Pooling::Max];
+    let purpose = Purpose::Embed(Head { pooling: modes.into(), normalize: true });
     let program = program(gpu, model, &weights, &purpose, Choices::of(gpu.capabilities()), &[])?;
     let texts: Vec<_> = [5, 1, 33, 17].map(|tokens| ids(random, tokens)).into();
-    let d = model.spec.hidden_size;
     let all = run(&program, &batch(model, &program, &texts))?.output;
     if words(&all) != words(&run(&program, &batch(model, &program, &texts))?.output) {
         return Err(Wrong::bits("two runs of a batch differ".into()));
     }
     let mut worst = 0f64;
     for (i, text) in texts.iter().enumerate() {
-        let found = &all[i * d..(i + 1) * d];
+        let width = all.len() / texts.len();
+        let found = &all[i * width..(i + 1) * width];
         let alone = run(&program, &batch(model, &program, std::slice::from_ref(text)))?.output;
         if words(&alone) != words(found) {
             return Err(Wrong::bits(format!("the vector of text {i} is another alone than in a batch")));
@@ -175,7 +175,7 @@ fn vectors(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wrong> 
         let passed = model.forward(text);
         let last = passed.points.iter().find(|(point, _)| point.kind == Kind::FinalNormalized);
         let rows = last.map_or(&passed.stream, |(_, normed)| normed);
-        let vector = reference::l2_normalize(&reference::pool(rows, d, 0, Pooling::Mean), d);
+        let vector = model.vector(rows, &modes);
         worst = worst.max(compared(&format!("the vector of text {i}"), found, &vector)?);
     }
     Ok(worst)

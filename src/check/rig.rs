@@ -31,21 +31,27 @@ struct Guarded {
 /// # Errors
 /// [`Error::Internal`] where a guard word was overwritten; else what the device says.
 pub fn run(gpu: &Gpu, case: &Case) -> Result<Outputs> {
-    pollster::block_on(outputs(gpu, case))
+    run_in_rows(gpu, case, 1)
 }
 
-/// [`run`] without blocking.
-pub(super) async fn outputs(gpu: &Gpu, case: &Case) -> Result<Outputs> {
+/// The same with every grid dealt out over at least so many rows, as that of a large batch is.
+pub(super) fn run_in_rows(gpu: &Gpu, case: &Case, rows: u32) -> Result<Outputs> {
+    pollster::block_on(outputs(gpu, case, rows))
+}
+
+/// [`run_in_rows`] without blocking.
+pub(super) async fn outputs(gpu: &Gpu, case: &Case, rows: u32) -> Result<Outputs> {
     let during = || format!("{} {}", case.label(), case.shape);
-    run_dispatches(gpu, &case.dispatches, &case.batch, &case.contents, &during).await
+    run_dispatches(gpu, &case.dispatches, &case.batch, &case.contents, rows, &during).await
 }
 
-/// The same of dispatches that are no case; `during` says what they are for.
+/// Runs dispatches that need be no case; `during` says what they are for.
 pub(super) async fn run_dispatches(
     gpu: &Gpu,
     dispatches: &[Dispatch],
     batch: &Batch,
     contents: &Contents,
+    rows: u32,
     during: &(dyn Fn() -> String + Sync),
 ) -> Result<Outputs> {
     let mut buffers = HashMap::new();
@@ -57,7 +63,7 @@ pub(super) async fn run_dispatches(
     }
     let mut last = None;
     for dispatch in dispatches {
-        last = Some(submit(gpu, batch, dispatch, &buffers)?);
+        last = Some(submit(gpu, batch, dispatch, rows, &buffers)?);
     }
     let Some(last) = last else { return Ok(Outputs::new()) };
     gpu.finished(last).await?;
@@ -98,6 +104,7 @@ fn submit(
     gpu: &Gpu,
     batch: &Batch,
     dispatch: &Dispatch,
+    rows: u32,
     buffers: &HashMap<Slot, Guarded>,
 ) -> Result<wgpu::SubmissionIndex> {
     let dims = batch.dims();
@@ -112,7 +119,11 @@ fn submit(
         .collect();
     let params = gpu.buffer("params", 256, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)?;
     let pipeline = gpu.pipeline(&dispatch.variant)?;
-    let (x, y) = fold(dispatch.grid.count(&dims), gpu, &dispatch.variant.label)?;
+    let count = dispatch.grid.count(&dims);
+    let (mut x, mut y) = fold(count, gpu, &dispatch.variant.label)?;
+    if y < rows {
+        (x, y) = (count.div_ceil(rows.into()) as u32, rows);
+    }
     gpu.scoped(&dispatch.variant.label, || {
         gpu.queue().write_buffer(&params, 0, bytemuck::cast_slice(&words));
         let bindings = dispatch.bindings.iter().map(|slot| {

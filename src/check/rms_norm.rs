@@ -29,10 +29,13 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
+/// A model's, of which rows like these say nothing.
 const EPS: f32 = 1e-6;
 
 /// Rows from one buffer into another.
 fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Plan {
+    // one that shows
+    let eps = if rows == 33 { 0.3 } else { EPS };
     let norm = RmsNorm {
         reduce,
         gamma: Slot::Weight(0),
@@ -44,7 +47,7 @@ fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Pla
         heads: 1,
         stride: columns,
         first: 0,
-        eps: EPS,
+        eps,
     };
     let token_rows = vec![(Slot::Scratch(0), columns), (Slot::Scratch(1), columns)];
     let shape = format!("{rows} rows of {columns}");
@@ -56,7 +59,7 @@ fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Pla
             (Slot::Scratch(0), bytes(&values)),
             (Slot::Scratch(1), POISON.to_le_bytes().repeat(rows * columns)),
         ]);
-        let expected = reference::rms_norm(&widen(&values), &scale(&gamma, add_one), EPS.into());
+        let expected = reference::rms_norm(&widen(&values), &scale(&gamma, add_one), eps.into());
         Inputs::new(tokens(rows), contents, vec![(Slot::Scratch(1), expected)])
     })
 }

@@ -52,6 +52,10 @@ enum Logits {
     Equal,
     /// NaN, infinities, zeros of both signs and the largest floats among others.
     Odd,
+    /// Further from each other than the noise reaches, and the largest the last.
+    Wide,
+    /// All infinite.
+    Infinite,
 }
 
 const ALL: [Logits; 4] = [Logits::Smooth, Logits::Ties, Logits::Equal, Logits::Odd];
@@ -66,6 +70,11 @@ pub fn plans() -> Vec<Plan> {
         let mixed: Vec<_> = (0..33).map(|i| (ALL[i % 3], OPTIONS[7 * i % OPTIONS.len()])).collect();
         plans.push(case(vocab, &mixed, "mixed"));
     }
+    // with a temperature that lets far ones win, of which top-k leaves two, or two thirds
+    let far = [2, 667].into_iter().flat_map(|top_k| [(1e4, top_k, 1.0, 0.0, 1.0); 16]);
+    let wide = OPTIONS.iter().copied().chain(far).map(|options| (Logits::Wide, options));
+    plans.push(case(1000, &wide.collect::<Vec<_>>(), "far apart"));
+    plans.push(case(6, &[(Logits::Infinite, (0.0, 0, 1.0, 0.0, 0.6)); 16], "infinite"));
     for (vocab, options) in [(32000, 4), (32000, 20), (32000, 16), (151_936, 20), (262_147, 0)] {
         let rows = [Logits::Smooth, Logits::Ties].map(|logits| (logits, OPTIONS[options]));
         plans.push(case(vocab, &rows, &format!("{:?}", OPTIONS[options])));
@@ -103,6 +112,8 @@ fn row(random: &mut Random, vocab: usize, kind: Logits, options: Options) -> (Ve
         for x in &mut logits {
             match kind {
                 Logits::Smooth => {}
+                Logits::Wide => *x *= 8.0,
+                Logits::Infinite => *x = f32::INFINITY,
                 Logits::Ties => *x = x.round(),
                 Logits::Equal => *x = -2.5,
                 Logits::Odd => {
@@ -114,6 +125,9 @@ fn row(random: &mut Random, vocab: usize, kind: Logits, options: Options) -> (Ve
                     }
                 }
             }
+        }
+        if let (Logits::Wide, Some(last)) = (kind, logits.last_mut()) {
+            *last = 73.0;
         }
         // mostly large ones, which matter
         let mut large = |_| {

@@ -95,7 +95,7 @@ impl Gpu {
         for i in 0..PROBES.min(own.len()) {
             let plan = own[(2 * i + 1) * own.len() / (2 * PROBES.min(own.len()))];
             let case = plan.make(&mut Random::of(1, &plan.shape));
-            let what = match outputs(self, &case).await {
+            let what = match outputs(self, &case, 3).await {
                 Ok(outputs) => case.judge(&outputs).err().map(|fault| fault.what),
                 Err(lost @ (Error::DeviceLost(_) | Error::OutOfMemory(_))) => return Err(lost),
                 Err(error) => Some(error.to_string()),

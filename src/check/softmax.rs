@@ -11,7 +11,7 @@ pub fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
     for reduce in Reduce::ALL {
         for columns in [1, 2, 3, 63, 64, 65, 130, 1000] {
-            for (rows, center, spread) in [(1, 0.0, 1.0), (7, 0.0, 30.0), (33, 1e4, 3.0)] {
+            for (rows, center, spread) in [(1, 0.0, 1.0), (7, 0.0, 30.0), (33, 1e4, 3.0), (2, -1e4, 3.0)] {
                 plans.push(case(reduce, rows, columns, center, spread));
             }
         }

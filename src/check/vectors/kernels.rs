@@ -54,7 +54,8 @@ impl<'a> Kernels<'a> {
                 self.labels.push(dispatch.variant.label.clone());
             }
         }
-        Ok(pollster::block_on(run_dispatches(self.gpu, dispatches, batch, contents, &|| "a test vector".into()))?)
+        let during = || "a test vector".into();
+        Ok(pollster::block_on(run_dispatches(self.gpu, dispatches, batch, contents, 1, &during))?)
     }
 
     /// The same where one output is wanted.
