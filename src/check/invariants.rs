@@ -11,7 +11,7 @@ use super::rig::run;
 use crate::gpu::Gpu;
 use crate::kernels::attention::tile;
 use crate::kernels::rope::Rope;
-use crate::kernels::{KERNELS, WeightType};
+use crate::kernels::{HANDED, KERNELS, WeightType};
 use crate::schedule::{Batch, Input, Slot, Tile, Word};
 
 pub fn checks() -> Vec<Check> {
@@ -99,20 +99,25 @@ fn forms_agree(gpu: &Gpu, random: &mut Random, weight_type: WeightType) -> Resul
     let all = plans_of(gpu, "matmul");
     let stem = |plan: &Plan| plan.label().split(',').skip(1).collect::<Vec<_>>().join(",");
     let form = |plan: &Plan, name: &str| plan.label().starts_with(&format!("matmul[{name},{}", weight_type.name()));
-    let others: Vec<_> = all.iter().filter(|plan| form(plan, "workgroup")).collect();
-    let firsts: Vec<_> = all.iter().filter(|plan| form(plan, "register")).collect();
-    if firsts.len() != others.len() {
+    let of = |name| all.iter().filter(|plan| form(plan, name)).collect::<Vec<_>>();
+    let firsts = of("register");
+    let subgroup = gpu.capabilities().offers(HANDED).then(|| of("subgroup"));
+    let others: Vec<_> = [of("workgroup")].into_iter().chain(subgroup).collect();
+    if others.iter().any(|others| others.len() != firsts.len()) {
         return outcome(false, None);
     }
-    for (first, other) in firsts.iter().zip(&others) {
-        if (&first.shape, stem(first)) != (&other.shape, stem(other)) {
-            return outcome(false, None);
-        }
+    for (i, first) in firsts.iter().enumerate() {
         let case = first.make(random);
-        let second = Case { dispatches: other.dispatches.clone(), ..case.clone() };
-        if bits(run(gpu, &case)?) != bits(run(gpu, &second)?) {
-            let what = format!("{} and {} differ at {}", case.label(), second.label(), case.shape);
-            return outcome(true, Some(what));
+        let plainly = bits(run(gpu, &case)?);
+        for other in others.iter().map(|others| others[i]) {
+            if (&first.shape, stem(first)) != (&other.shape, stem(other)) {
+                return outcome(false, None);
+            }
+            let second = Case { dispatches: other.dispatches.clone(), ..case.clone() };
+            if plainly != bits(run(gpu, &second)?) {
+                let what = format!("{} and {} differ at {}", case.label(), second.label(), case.shape);
+                return outcome(true, Some(what));
+            }
         }
     }
     outcome(!firsts.is_empty(), None)

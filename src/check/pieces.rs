@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::files::Pooling;
 use crate::gpu::Gpu;
 use crate::kernels::WeightType;
-use crate::kernels::attention::PAGE;
+use crate::kernels::attention::{self, PAGE};
 use crate::kernels::matmul::Form;
 use crate::model::Spec;
 use crate::schedule::{Batch, CacheView, Choices, Head, Outcome, Program, Purpose, record};
@@ -205,9 +205,14 @@ fn taps(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wrong> {
     if plain.is_empty() || plain != stream(choices, &Point::of_model(&model.spec))? {
         return Err(Wrong::bits(format!("{last} is another when every point is asked for")));
     }
-    for matmul in Form::ALL {
+    for matmul in Form::on(gpu.capabilities()) {
         if plain != stream(Choices { matmul, ..choices }, &[last])? {
             return Err(Wrong::bits(format!("{last} is another with products of the form {matmul:?}")));
+        }
+    }
+    for attention in attention::Form::on(gpu.capabilities()) {
+        if plain != stream(Choices { attention, ..choices }, &[last])? {
+            return Err(Wrong::bits(format!("{last} is another with attention of the form {attention:?}")));
         }
     }
     Ok(0.0)

@@ -130,6 +130,11 @@ impl Form {
     /// Both.
     pub const ALL: [Form; 2] = [Form::Uniform, Form::Subgroup];
 
+    /// Those that run on an adapter.
+    pub fn on(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
+        Self::ALL.into_iter().filter(|form| *form != Form::Subgroup || capabilities.offers(HANDED))
+    }
+
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
         match capabilities.class {

@@ -36,6 +36,11 @@ impl Form {
     /// All of them.
     pub const ALL: [Form; 3] = [Form::Register, Form::Subgroup, Form::Workgroup];
 
+    /// Those that run on an adapter.
+    pub fn on(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
+        Self::ALL.into_iter().filter(|form| *form != Form::Subgroup || capabilities.offers(HANDED))
+    }
+
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
         match capabilities.class {
