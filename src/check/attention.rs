@@ -57,7 +57,7 @@ pub fn plans() -> Vec<Plan> {
 
 /// What differs between cases.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub heads: usize,
     pub kv_heads: usize,
     pub head_size: usize,
@@ -107,7 +107,7 @@ impl std::fmt::Display for Shape {
     }
 }
 
-fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
+pub(crate) fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
     let heads = shape.in_rows();
     let width = shape.heads * shape.head_size;
     let reach = lengths.iter().copied().max().unwrap_or(1) + REACH;
@@ -127,7 +127,7 @@ fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
     })
 }
 
-fn paged(shape: Shape, sequences: &'static [(usize, usize)]) -> Plan {
+pub(crate) fn paged(shape: Shape, sequences: &'static [(usize, usize)]) -> Plan {
     let heads = shape.in_pages();
     let width = shape.heads * shape.head_size;
     let kernel = Attention { heads, bias: None, z: Slot::Scratch(1) };

@@ -29,7 +29,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(reduce: Reduce, in_place: bool, rows: usize, columns: usize, center: f32) -> Plan {
+pub(crate) fn case(reduce: Reduce, in_place: bool, rows: usize, columns: usize, center: f32) -> Plan {
     let has_beta = rows != 7;
     let eps = 1e-5f32;
     let (out_slot, output) = if in_place {

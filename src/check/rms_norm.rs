@@ -32,7 +32,7 @@ pub fn plans() -> Vec<Plan> {
 const EPS: f32 = 1e-6;
 
 /// Rows from one buffer into another.
-fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Plan {
+pub(crate) fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Plan {
     let norm = RmsNorm {
         reduce,
         gamma: Slot::Weight(0),

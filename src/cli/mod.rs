@@ -1,5 +1,6 @@
 //! What all subcommands share: their common options, exit codes, errors, interruption and warnings.
 
+mod bench;
 mod chat;
 mod check;
 mod choice;
@@ -42,6 +43,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Bench),
     Chat(chat::Chat),
     Check(check::Check),
     Devices(devices::Devices),
@@ -165,6 +167,7 @@ pub fn main() -> ExitCode {
     let context = Context { machine: cli.machine, cancel: CancelToken::new(), part: Part::default() };
     stop_on_interrupt(context.cancel.clone(), context.part.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Bench(command) => command.run(&context),
         Command::Chat(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
         Command::Devices(command) => command.run(&context),
