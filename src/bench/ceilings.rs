@@ -288,4 +288,3 @@ impl Probe {
         pass.dispatch_workgroups(x, y, 1);
     }
 }
-

@@ -7,6 +7,7 @@
 mod ceilings;
 mod compare;
 mod kernels;
+mod models;
 mod probes;
 mod report;
 mod rotation;

@@ -1,17 +1,22 @@
 //! Runs a suite on one adapter: the ceilings first, then each measurement, verified before it is timed.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::ceilings::{self, Ceilings};
 use super::kernels::{Job, Unit, jobs};
+use super::models::{self, Subject};
 use super::report::{Adapter, Measured, Report, Skipped, Wrong};
 use super::rotation::{Rotation, bound, is_output};
+use super::shapes::SHAPES;
 use super::statistics::Statistics;
 use super::timing::{Timer, Times};
 use crate::check::{Case, Random, outputs, written};
+use crate::embedded::RUSTBOOK;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::WeightType;
+use crate::model::{LoadOptions, Spec};
 use crate::schedule::{Dispatch, Slot};
 use crate::task::CancelToken;
 
@@ -44,6 +49,8 @@ pub struct Options {
     pub filter: Option<String>,
     /// Of the random inputs.
     pub seed: u64,
+    /// A model that is measured as well, and how it is loaded.
+    pub model: Option<(PathBuf, LoadOptions)>,
     /// Ends the run between two samples.
     pub cancel: CancelToken,
 }
@@ -61,7 +68,8 @@ async fn measured(gpu: &Gpu, options: &Options, progress: &dyn Fn(usize, usize, 
     let fits = |text: &str| options.filter.as_deref().is_none_or(|filter| text.contains(filter));
     let mut jobs = jobs(gpu.capabilities(), full);
     jobs.retain(|job| fits(job.plan.label()) || fits(job.plan.kernel));
-    let total = jobs.len() + 1;
+    let wanted = subjects(options, full);
+    let total = jobs.len() + wanted.len() + 1;
     let mut timer = Timer {
         gpu,
         cancel: &options.cancel,
@@ -98,7 +106,62 @@ async fn measured(gpu: &Gpu, options: &Options, progress: &dyn Fn(usize, usize, 
             }
         }
     }
+    for (i, wanted) in wanted.into_iter().enumerate() {
+        let name = wanted.name();
+        progress(jobs.len() + 1 + i, total, &name);
+        let subject = match wanted {
+            Wanted::Random(name, spec, weight_type) => Subject::random(gpu, name, spec(), weight_type, options.seed),
+            Wanted::File(path, load) => Subject::load(gpu, &path, load).await,
+        };
+        let sizes = if full { &models::FULL } else { &models::QUICK };
+        match subject {
+            Ok(subject) => {
+                let outcome = models::measure(&timer, &report.ceilings, &subject, sizes, options.seed).await?;
+                report.results.extend(outcome.measured);
+                report.wrong.extend(outcome.wrong);
+                report.skipped.extend(outcome.skipped);
+            }
+            Err(Error::OutOfMemory(reason)) => report.skipped.push(Skipped { name, reason }),
+            Err(error) => return Err(error),
+        }
+    }
     Ok(report)
+}
+
+/// A model to be measured.
+enum Wanted {
+    Random(&'static str, fn() -> Spec, WeightType),
+    File(PathBuf, LoadOptions),
+}
+
+impl Wanted {
+    fn name(&self) -> String {
+        match self {
+            Wanted::Random(name, _, weight_type) => format!("{name}, {}", weight_type.name()),
+            Wanted::File(path, _) => path.display().to_string(),
+        }
+    }
+}
+
+/// The suite's models, and the one that was named.
+fn subjects(options: &Options, full: bool) -> Vec<Wanted> {
+    let mut all = Vec::new();
+    for shape in &SHAPES {
+        let types: &[_] = match (full, shape.name) {
+            (true, "Llama-1B" | "Llama-8B") => &[WeightType::F16, WeightType::Q8_0, WeightType::Q4K],
+            (true, _) => &[WeightType::F32, WeightType::F16],
+            (false, "MiniLM") => &[WeightType::F32],
+            (false, _) => &[],
+        };
+        all.extend(types.iter().map(|&weight_type| Wanted::Random(shape.name, shape.spec, weight_type)));
+    }
+    let small = PathBuf::from(RUSTBOOK);
+    if !full && crate::embedded::is_embedded(&small) {
+        all.push(Wanted::File(small, LoadOptions::default()));
+    }
+    all.extend(options.model.iter().map(|(path, load)| Wanted::File(path.clone(), load.clone())));
+    all.retain(|wanted| options.filter.as_deref().is_none_or(|filter| wanted.name().contains(filter)));
+    all
 }
 
 fn adapter(gpu: &Gpu) -> Adapter {

@@ -19,7 +19,7 @@ pub(crate) mod layer_norm;
 pub(crate) mod matmul;
 pub(crate) mod matvec;
 pub(crate) mod models;
-mod pieces;
+pub(crate) mod pieces;
 pub(crate) mod pool;
 mod random;
 mod report;

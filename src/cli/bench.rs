@@ -45,6 +45,9 @@ pub struct Bench {
     /// Only results whose name or variant contains this
     #[arg(long, value_name = "S")]
     filter: Option<String>,
+    /// Also this model: a folder, a GGUF file, or a name in the cache
+    #[arg(long, value_name = "M")]
+    model: Option<PathBuf>,
     /// Seed of the random inputs
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
@@ -72,6 +75,7 @@ impl Bench {
     pub fn run(self, context: &Context) -> Result<()> {
         // what cannot be compared is told before anything is measured
         let old = self.compare.as_deref().map(Comparison::open).transpose()?;
+        let model = self.model.as_deref().map(thalweg::find_model).transpose()?;
         let gpu = context.gpu()?;
         let options = Options {
             suite: match self.suite {
@@ -80,6 +84,7 @@ impl Bench {
             },
             filter: self.filter.clone(),
             seed: self.seed,
+            model: model.map(|path| (path, context.load_options())),
             cancel: context.cancel.clone(),
         };
         let bar = progress::measuring();

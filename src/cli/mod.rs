@@ -122,6 +122,12 @@ impl Context {
         Ok(Gpu::new_blocking(options)?)
     }
 
+    /// How models are loaded, where nothing else is said.
+    fn load_options(&self) -> LoadOptions {
+        let (dtype, skip_self_check) = (self.machine.dtype, self.machine.no_self_check);
+        LoadOptions { dtype, skip_self_check, ..Default::default() }
+    }
+
     /// Loads a model that makes vectors, with a progress bar.
     fn encoder(&self, model: &Path) -> Result<Encoder> {
         self.load(model, LoadOptions::default(), |gpu, model, options| {
