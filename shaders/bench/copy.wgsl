@@ -1,9 +1,12 @@
-// The copy that memory's ceiling is measured with: four vec4s an invocation, neighbours side by side.
+// The copy that memory's ceiling is measured with: vec4s, neighbours side by side.
 
 struct Params {
     // vec4s to copy
     count: u32,
 }
+
+// vec4s an invocation
+override STEPS: u32;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> input: array<vec4<f32>>;
@@ -15,8 +18,8 @@ fn copy(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let first = 256u * (group.x + group.y * groups.x) + lane;
-    for (var i = first; i < first + 256u; i += 64u) {
+    let first = 64u * STEPS * (group.x + group.y * groups.x) + lane;
+    for (var i = first; i < first + 64u * STEPS; i += 64u) {
         if i < params.count {
             output[i] = input[i];
         }

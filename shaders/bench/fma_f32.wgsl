@@ -1,5 +1,5 @@
-// The rate of f32 fma: eight chains of vec4s an invocation, that depend on nothing but themselves. x becomes shift - x again
-// and again, an odd number of times, so that the outcome is known exactly.
+// The rate of f32 fma: eight chains of vec4s an invocation, that depend on nothing but themselves. x becomes shift - x
+// again and again, an odd number of times, so that the outcome is known exactly.
 
 struct Params {
     // an odd number

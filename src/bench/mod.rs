@@ -13,6 +13,7 @@ mod report;
 mod rotation;
 mod run;
 mod shapes;
+mod start;
 mod statistics;
 mod timing;
 
@@ -21,4 +22,5 @@ pub use compare::{Comparison, Ratio};
 pub use probes::PROBES;
 pub use report::{Adapter, Format, Measured, Report, Skipped, Wrong};
 pub use run::{Options, Suite, run};
+pub use start::{Start, start};
 pub use statistics::Statistics;

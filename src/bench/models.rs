@@ -17,7 +17,7 @@ use crate::check::forward::Model as Host;
 use crate::check::{Random, Wrong as NotRight, pieces};
 use crate::error::{Error, Result};
 use crate::files::Pooling;
-use crate::gpu::Gpu;
+use crate::gpu::{AdapterClass, Gpu};
 use crate::kernels::WeightType;
 use crate::kernels::attention::PAGE;
 use crate::kernels::matmul::Form;
@@ -37,7 +37,11 @@ pub(super) struct Subject {
 
 impl Subject {
     /// Of that shape, with random weights.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`] before anything is made, where the GPU or the host has too little.
     pub fn random(gpu: &Gpu, name: &str, spec: Spec, weight_type: WeightType, seed: u64) -> Result<Self> {
+        fits(gpu, &spec, weight_type)?;
         let limits = &gpu.capabilities().limits;
         let most = limits.max_storage_buffer_binding_size.min(1 << 30) as usize;
         let mut random = Random::of(seed, name);
@@ -284,9 +288,9 @@ impl Bench<'_> {
                     seconds.push(time);
                 }
             }
-            machine.agrees(text, self.timer.gpu).await?;
+            machine.agrees(text).await?;
             let (flops, bytes) = machine.prompt_work(subject, &ids, depth..text.len());
-            let (name, shape) = (format!("pp{}{suffix}", sizes.prompt), [sizes.prompt, depth]);
+            let (name, shape) = (format!("pp{}{suffix}", sizes.prompt), with_depth(sizes.prompt, depth));
             let amount = sizes.prompt as f64;
             self.push(&Work { name, shape: &shape, unit: "tokens/s", amount, flops, bytes, error }, seconds);
 
@@ -315,7 +319,7 @@ impl Bench<'_> {
             let read = machine.logits(&text).await?;
             pieces::compared("logits behind a written text", &stepped, &widened(&read), 1e-4)?;
             let (flops, bytes) = machine.step_work(subject, &ids, depth + sizes.written / 2);
-            let (name, shape) = (format!("tg{}{suffix}", sizes.written), [sizes.written, depth]);
+            let (name, shape) = (format!("tg{}{suffix}", sizes.written), with_depth(sizes.written, depth));
             let written = sizes.written as f64;
             let (flops, bytes) = (flops * written, bytes * written);
             self.push(&Work { name, shape: &shape, unit: "tokens/s", amount: written, flops, bytes, error }, seconds);
@@ -324,11 +328,38 @@ impl Bench<'_> {
     }
 }
 
+/// Whether there is memory for a model on both sides.
+fn fits(gpu: &Gpu, spec: &Spec, weight_type: WeightType) -> Result<()> {
+    let d = spec.hidden_size;
+    let up = if spec.gated { 2 } else { 1 } * spec.intermediate_size;
+    let z = spec.num_attention_heads * spec.head_size;
+    let block = (spec.qkv_width() + z + up + spec.intermediate_size) * d;
+    let words = spec.vocab_size * d;
+    let stored = weight_type.row_bytes(words + spec.num_hidden_layers * block) as u64;
+    // the reference widens a matrix at a time: the words to f64, by way of f32
+    let host = stored + 12 * words as u64;
+    let enough = |has: Option<u64>, needs: u64, where_: &str| match has {
+        Some(has) if has < needs => {
+            let [needs, has] = [needs, has].map(|bytes| bytes >> 20);
+            Err(Error::OutOfMemory(format!("it takes {needs} MiB {where_}, and {has} MiB are there")))
+        }
+        _ => Ok(()),
+    };
+    let shared = gpu.capabilities().class != AdapterClass::Discrete;
+    enough(crate::gpu::host_memory(), host + if shared { stored } else { 0 }, "of the host's memory")?;
+    enough(gpu.capabilities().memory, stored + stored / 8, "on the GPU")
+}
+
 fn wrong(what: &str) -> NotRight {
     NotRight::Numbers(crate::check::Fault { error: f64::NAN, what: what.into() })
 }
 
-/// Sums of quantised weights' products round as those of others, but their scales make larger numbers cancel.
+/// Tokens, and those before them where there are any.
+fn with_depth(tokens: usize, depth: usize) -> Vec<usize> {
+    if depth == 0 { vec![tokens] } else { vec![tokens, depth] }
+}
+
+/// Rounding adds up from block to block.
 fn tolerance(subject: &Subject) -> f64 {
     if subject.spec().num_hidden_layers > 16 { 2.0 * pieces::STREAM } else { pieces::STREAM }
 }
@@ -438,7 +469,7 @@ impl<'a> Machine<'a> {
     }
 
     /// A prompt read with the products' other form leads to the same bits.
-    async fn agrees(&self, ids: &[u32], _gpu: &Gpu) -> Verdict<()> {
+    async fn agrees(&self, ids: &[u32]) -> Verdict<()> {
         let ours = self.logits(ids).await?;
         self.read_by(&self.naive, ids, 0..ids.len() - 1).await?;
         same("a prompt read with the other tiling", &self.logits(ids).await?, &ours)

@@ -5,16 +5,20 @@ use crate::kernels::{Kernel, Variant, read, write};
 
 /// All of them; tests treat them as they treat kernels.
 pub const PROBES: &[Kernel] = &[
-    Kernel { name: "copy", token_local: true, variants: || vec![copy()], params: &[("count", U32)] },
+    Kernel { name: "copy", token_local: true, variants: || COPIES.map(copy).to_vec(), params: &[("count", U32)] },
     Kernel { name: "fma_f16", token_local: true, variants: || vec![fma_f16()], params: FMA },
     Kernel { name: "fma_f32", token_local: true, variants: || vec![fma_f32()], params: FMA },
 ];
 
 const FMA: &[(&str, crate::kernels::ParamType)] = &[("loops", U32), ("factor", F32), ("shift", F32)];
 
-/// Copies vec4s.
-pub(super) fn copy() -> Variant {
-    Variant { bindings: vec![read("input"), write("output")], ..Variant::new("copy", &[]) }
+/// vec4s an invocation of the copy: which is the fastest differs from machine to machine.
+pub(super) const COPIES: [u32; 2] = [1, 4];
+
+/// Copies vec4s, so many an invocation.
+pub(super) fn copy(steps: u32) -> Variant {
+    let bindings = vec![read("input"), write("output")];
+    Variant { bindings, constants: vec![("STEPS", steps)], ..Variant::new("copy", &[&steps.to_string()]) }
 }
 
 /// Chains of f32 fma.

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use super::ceilings::{Bound, Ceilings};
+use super::start::Start;
 pub(super) use number::number;
 
 /// What came of a run.
@@ -33,6 +34,8 @@ pub struct Report {
     pub wrong: Vec<Wrong>,
     /// What was not measured, and why.
     pub skipped: Vec<Skipped>,
+    /// Cold starts.
+    pub starts: Vec<Start>,
 }
 
 /// An adapter, its driver, and the machine around it.
@@ -222,6 +225,7 @@ pub(super) mod tests {
                 what: "1 instead of \"2\"".into(),
             }],
             skipped: vec![Skipped { name: "Llama-8B".into(), reason: "too large".into() }],
+            starts: vec![Start { model: "small".into(), pipeline_cache: "empty".into(), ..Start::default() }],
         }
     }
 

@@ -41,7 +41,12 @@ impl Rotation {
         let slots = bound(dispatches);
         let shared = |slot: &Slot| is_output(case, dispatches, *slot);
         let rotating: usize = slots.iter().filter(|slot| !shared(slot)).map(|slot| case.contents_of(*slot).len()).sum();
-        let copies = past_caches(gpu.capabilities().class).div_ceil(rotating.max(1)).clamp(2, MOST);
+        let class = gpu.capabilities().class;
+        let dims = case.batch.dims();
+        let flops: f64 = dispatches.iter().map(|d| d.work.flops * f64::from(dims.get(d.work.dim))).sum();
+        // each copy is run once before anything is timed: what takes long by estimate has few, which arithmetic bounds
+        let most = ((class.flops() / flops.max(1.0)) as usize).clamp(2, MOST);
+        let copies = past_caches(class).div_ceil(rotating.max(1)).clamp(2, most);
         let mut all = Rotation { copies: Vec::new(), outputs: Vec::new() };
         let mut kept: HashMap<Slot, wgpu::Buffer> = HashMap::new();
         for _ in 0..copies {

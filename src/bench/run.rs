@@ -1,7 +1,7 @@
 //! Runs a suite on one adapter: the ceilings first, then each measurement, verified before it is timed.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::ceilings::{self, Ceilings};
 use super::kernels::{Job, Unit, jobs};
@@ -88,9 +88,11 @@ async fn measured(gpu: &Gpu, options: &Options, progress: &dyn Fn(usize, usize, 
         results: Vec::new(),
         wrong: Vec::new(),
         skipped: Vec::new(),
+        starts: Vec::new(),
     };
     for (i, job) in jobs.iter().enumerate() {
         progress(i + 1, total, job.plan.label());
+        let start = Instant::now();
         match kernel(&timer, &report.ceilings, job, options.seed).await? {
             Outcome::Measured(measured) => report.results.push(*measured),
             Outcome::Wrong(what) => report.wrong.push(Wrong {
@@ -105,6 +107,7 @@ async fn measured(gpu: &Gpu, options: &Options, progress: &dyn Fn(usize, usize, 
                 report.skipped.push(Skipped { name, reason });
             }
         }
+        log::debug!("{} {:?}: {:.2} s", job.plan.label(), job.shape, start.elapsed().as_secs_f64());
     }
     for (i, wanted) in wanted.into_iter().enumerate() {
         let name = wanted.name();

@@ -1,15 +1,15 @@
 //! `thalweg bench`: how fast this machine's adapter is, and how near to its ceilings the engine comes.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use thalweg::Error;
-use thalweg::bench::{self, Comparison, Format, Options, Report, Suite};
+use thalweg::bench::{self, Comparison, Format, Options, Report, Skipped, Suite};
+use thalweg::{Error, RUSTBOOK, find_model};
 
-use super::{Context, progress, say};
+use super::{Context, cold, progress, say};
 
 const NOTES: &str = "The ceilings of the device are measured first; every result is a share of the one that bounds it. \
 Nothing is printed as a number whose output was not verified beside a reference.
@@ -48,6 +48,9 @@ pub struct Bench {
     /// Also this model: a folder, a GGUF file, or a name in the cache
     #[arg(long, value_name = "M")]
     model: Option<PathBuf>,
+    /// What a cold start is measured in
+    #[arg(long, hide = true, value_name = "M")]
+    cold_start: Option<PathBuf>,
     /// Seed of the random inputs
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
@@ -73,9 +76,15 @@ fn threshold(text: &str) -> Result<f64, String> {
 
 impl Bench {
     pub fn run(self, context: &Context) -> Result<()> {
-        // what cannot be compared is told before anything is measured
+        if let Some(model) = &self.cold_start {
+            return cold::child(context, model);
+        }
+        // what cannot be compared or written is told before anything is measured
         let old = self.compare.as_deref().map(Comparison::open).transpose()?;
-        let model = self.model.as_deref().map(thalweg::find_model).transpose()?;
+        for path in [&self.out, &self.plot].into_iter().flatten() {
+            OpenOptions::new().append(true).create(true).open(path).map_err(|error| Error::io(path, error))?;
+        }
+        let model = self.model.as_deref().map(find_model).transpose()?;
         let gpu = context.gpu()?;
         let options = Options {
             suite: match self.suite {
@@ -84,7 +93,7 @@ impl Bench {
             },
             filter: self.filter.clone(),
             seed: self.seed,
-            model: model.map(|path| (path, context.load_options())),
+            model: model.clone().map(|path| (path, context.load_options())),
             cancel: context.cancel.clone(),
         };
         let bar = progress::measuring();
@@ -93,8 +102,19 @@ impl Bench {
             bar.set_position(done as u64);
             bar.set_message(what.to_string());
         });
+        let mut report = report?;
+        for model in self.started(model) {
+            bar.set_message(format!("cold start of {}", model.display()));
+            match cold::starts(context, &model) {
+                Ok(starts) => report.starts.extend(starts),
+                Err(error) if context.cancel.is_cancelled() => return Err(error),
+                Err(error) => {
+                    let name = format!("cold start of {}", model.display());
+                    report.skipped.push(Skipped { name, reason: format!("{error:#}") });
+                }
+            }
+        }
         bar.finish_and_clear();
-        let report = report?;
         self.print(&report, old.as_ref())?;
         if !report.wrong.is_empty() {
             bail!("{} of {} outputs are wrong", report.wrong.len(), report.wrong.len() + report.results.len());
@@ -105,6 +125,14 @@ impl Bench {
             bail!("{slower} of {} results are more than {}% slower", ratios.len(), 100.0 * self.threshold);
         }
         Ok(())
+    }
+
+    /// The models whose cold start is measured.
+    fn started(&self, model: Option<PathBuf>) -> Vec<PathBuf> {
+        let small = PathBuf::from(RUSTBOOK);
+        let all = find_model(&small).ok().into_iter().chain(model);
+        all.filter(|path| self.filter.as_deref().is_none_or(|filter| path.display().to_string().contains(filter)))
+            .collect()
     }
 
     fn print(&self, report: &Report, old: Option<&Comparison>) -> Result<()> {

@@ -4,6 +4,7 @@ mod bench;
 mod chat;
 mod check;
 mod choice;
+mod cold;
 mod devices;
 mod embed;
 mod generate;
@@ -79,6 +80,11 @@ fn backend(name: &str) -> Result<wgpu::Backends, String> {
         "gl" => Ok(wgpu::Backends::GL),
         _ => Err(format!("{name:?} is none of vulkan, metal, dx12, gl")),
     }
+}
+
+/// As `--backend` takes it.
+fn backend_name(backend: wgpu::Backends) -> Option<&'static str> {
+    ["vulkan", "metal", "dx12", "gl"].into_iter().find(|name| self::backend(name) == Ok(backend))
 }
 
 /// What a subcommand runs with.

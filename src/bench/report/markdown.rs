@@ -46,6 +46,19 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             number(r.gpu),
         )?;
     }
+    if !report.starts.is_empty() {
+        writeln!(
+            out,
+            "\n| cold start of | pipeline cache | device, s | load, s | first result, s | GPU, MiB | host, MiB |"
+        )?;
+        writeln!(out, "|---|---|--:|--:|--:|--:|--:|")?;
+    }
+    for s in &report.starts {
+        let [open, load, first] = [s.open_s, s.load_s, s.first_s].map(|seconds| number(Some(seconds)));
+        let mib = |bytes: Option<u64>| number(bytes.map(|bytes| bytes as f64 / f64::from(1 << 20)));
+        let (gpu, host) = (mib(Some(s.gpu_bytes)), mib(s.host_peak_bytes));
+        writeln!(out, "| {} | {} | {open} | {load} | {first} | {gpu} | {host} |", cell(&s.model), s.pipeline_cache)?;
+    }
     if !(report.wrong.is_empty() && report.skipped.is_empty()) {
         writeln!(out)?;
     }

@@ -9,7 +9,7 @@ const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 600.0;
 /// Of the plot itself: left, top, right, bottom.
 const FRAME: [f64; 4] = [80.0, 60.0, 700.0, 540.0];
-/// One for each kernel, again from the first where there are more; told apart without their colours by the legend's order.
+/// One for each kernel; from the eleventh on again, as squares.
 const COLOURS: [&str; 10] =
     ["#1b6ca8", "#d1495b", "#2e8b57", "#e0a030", "#6a4c93", "#00798c", "#8d5524", "#c2185b", "#5d737e", "#7cb518"];
 
@@ -48,12 +48,11 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     for point in &points {
         let number = names.iter().position(|name| *name == point.result.name).unwrap_or(0);
-        plot.mark(out, point, COLOURS[number % COLOURS.len()])?;
+        plot.mark(out, point, number)?;
     }
     for (i, name) in names.iter().enumerate() {
         let (x, y) = (FRAME[2] + 30.0, FRAME[1] + 10.0 + 20.0 * i as f64);
-        let colour = COLOURS[i % COLOURS.len()];
-        writeln!(out, "<circle cx=\"{x}\" cy=\"{y}\" r=\"5\" fill=\"{colour}\"/>")?;
+        writeln!(out, "{}", symbol(i, x, y, ""))?;
         writeln!(out, "<text x=\"{}\" y=\"{}\">{}</text>", x + 12.0, y + 4.0, escaped(name))?;
     }
     writeln!(out, "</svg>")
@@ -106,23 +105,20 @@ impl Plot {
 
     fn axes(&self, out: &mut dyn Write) -> io::Result<()> {
         let [left, top, right, bottom] = FRAME;
-        let label = |power: f64| {
-            if power < -2.0 {
-                format!("{:e}", 10f64.powf(power))
-            } else {
-                number(Some(10f64.powf(power))).trim_end_matches(".00").replace(".0", "").to_string()
-            }
+        let label = |power: i32| match power {
+            -2..=3 => format!("{}", 10f64.powi(power)),
+            _ => format!("1e{power}"),
         };
         for power in self.x.0 as i32..=self.x.1 as i32 {
             let x = self.across(10f64.powi(power));
             writeln!(out, "<line x1=\"{x:.1}\" y1=\"{top}\" x2=\"{x:.1}\" y2=\"{bottom}\" stroke=\"#ddd\"/>")?;
-            let text = label(f64::from(power));
+            let text = label(power);
             writeln!(out, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{text}</text>", bottom + 18.0)?;
         }
         for power in self.y.0 as i32..=self.y.1 as i32 {
             let y = self.up(10f64.powi(power));
             writeln!(out, "<line x1=\"{left}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>")?;
-            let text = label(f64::from(power));
+            let text = label(power);
             writeln!(out, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{text}</text>", left - 8.0, y + 4.0)?;
         }
         let middle = ((left + right) / 2.0, (top + bottom) / 2.0);
@@ -152,16 +148,24 @@ impl Plot {
         text(out, x, y, "end", format!("copy: {memory_text} GB/s"))
     }
 
-    fn mark(&self, out: &mut dyn Write, point: &Point<'_>, colour: &str) -> io::Result<()> {
-        let (x, y) = (self.across(point.intensity), self.up(point.rate));
+    fn mark(&self, out: &mut dyn Write, point: &Point<'_>, number: usize) -> io::Result<()> {
         let r = point.result;
-        let what = format!("{} {:?}: {} {}", r.variant, r.shape, number(Some(r.value)), r.unit);
-        writeln!(
-            out,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" fill=\"{colour}\" fill-opacity=\"0.75\"><title>{}</title></circle>",
-            escaped(&what)
-        )
+        let what = format!("{} {:?}: {} {}", r.variant, r.shape, super::number(Some(r.value)), r.unit);
+        let (x, y) = (self.across(point.intensity), self.up(point.rate));
+        writeln!(out, "{}", symbol(number, x, y, &what))
     }
+}
+
+/// The symbol of the kernel with that number, with what is shown of it under the pointer.
+fn symbol(number: usize, x: f64, y: f64, what: &str) -> String {
+    let colour = COLOURS[number % COLOURS.len()];
+    let title = if what.is_empty() { String::new() } else { format!("<title>{}</title>", escaped(what)) };
+    let fill = format!("fill=\"{colour}\" fill-opacity=\"0.75\"");
+    if number < COLOURS.len() {
+        return format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4.5\" {fill}>{title}</circle>");
+    }
+    let (x, y) = (x - 4.0, y - 4.0);
+    format!("<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"8\" height=\"8\" {fill}>{title}</rect>")
 }
 
 /// Text between tags, or in quotes.
