@@ -157,7 +157,8 @@ async fn fma(timer: &Timer<'_>, variant: &Variant) -> Result<Ceiling> {
     let gpu = timer.gpu;
     let (groups, loops) = match gpu.capabilities().class {
         AdapterClass::Cpu => (256, 41u32),
-        AdapterClass::Integrated | AdapterClass::Discrete => (8192, 401),
+        AdapterClass::Integrated => (2048, 101),
+        AdapterClass::Discrete => (8192, 401),
     };
     const SHIFT: f32 = 40.0;
     let starts: Vec<f32> = (0..64).map(|lane| (lane % 8) as f32).collect();
@@ -182,7 +183,7 @@ async fn copies(timer: &Timer<'_>) -> Result<(Ceiling, Ceiling)> {
     let most = gpu.capabilities().limits.max_storage_buffer_binding_size as usize;
     let bytes = match gpu.capabilities().class {
         AdapterClass::Cpu | AdapterClass::Integrated => 64 << 20,
-        AdapterClass::Discrete => 512 << 20,
+        AdapterClass::Discrete => 256 << 20,
     }
     .min(most / 4096 * 4096);
     let content = random_bytes(bytes);

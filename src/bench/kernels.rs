@@ -190,8 +190,9 @@ impl List<'_> {
     }
 
     fn words(&mut self, name: &'static str, spec: &Spec, types: &[WeightType]) {
-        let (d, rows) = (spec.hidden_size, spec.vocab_size.min(WORDS));
+        let d = spec.hidden_size;
         for &weight_type in types.iter().filter(|t| d.is_multiple_of(t.block().elements)) {
+            let rows = spec.vocab_size.min(WORDS).min(self.chunk(weight_type, d));
             let table = embed::Table { rows, chunk_rows: rows, lengths: ONE };
             let positions = spec.positions != Positions::Rotary;
             let plan = embed::case(weight_type, d, positions, spec.type_vocab_size > 0, table);

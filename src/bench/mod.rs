@@ -12,9 +12,11 @@ mod probes;
 mod report;
 mod rotation;
 mod run;
+mod session;
 mod shapes;
 mod start;
 mod statistics;
+mod subject;
 mod timing;
 
 pub use ceilings::{Ceiling, Ceilings};

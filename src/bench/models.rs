@@ -4,96 +4,21 @@
 //! What is timed is verified: a short text beside the f64 forward on the host; the timed batch to the bit with the products'
 //! other form, and its texts alone; a text that was written token by token by reading it again as a prompt.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::ceilings::Ceilings;
 use super::report::{Measured, Skipped, Wrong};
-use super::rotation::read;
 use super::run::measured_of;
+use super::session::Session;
+use super::subject::Subject;
 use super::timing::{Timer, Times};
-use crate::check::forward::Model as Host;
-use crate::check::{Random, Wrong as NotRight, pieces};
+use crate::check::{Fault, Random, Wrong as NotRight, pieces};
 use crate::error::{Error, Result};
 use crate::files::Pooling;
-use crate::gpu::{AdapterClass, Gpu};
-use crate::kernels::WeightType;
-use crate::kernels::attention::PAGE;
 use crate::kernels::matmul::Form;
-use crate::model::{LoadOptions, Model, Spec};
 use crate::reference;
-use crate::schedule::{Batch, CacheView, Choices, Draw, Head, Program, Purpose, Slot};
+use crate::schedule::{Choices, Head, Purpose};
 use crate::stream::Kind;
-
-/// A model to be measured: on the GPU, and on the host for the reference.
-pub(super) struct Subject {
-    name: String,
-    dtype: &'static str,
-    host: Host,
-    weights: Arc<[wgpu::Buffer]>,
-    choices: Choices,
-}
-
-impl Subject {
-    /// Of that shape, with random weights.
-    ///
-    /// # Errors
-    /// [`Error::OutOfMemory`] before anything is made, where the GPU or the host has too little.
-    pub fn random(gpu: &Gpu, name: &str, spec: Spec, weight_type: WeightType, seed: u64) -> Result<Self> {
-        fits(gpu, &spec, weight_type)?;
-        let limits = &gpu.capabilities().limits;
-        let most = limits.max_storage_buffer_binding_size.min(1 << 30) as usize;
-        let mut random = Random::of(seed, name);
-        let host = Host::within(spec, weight_type, &mut random, Some(most));
-        let weights = pieces::upload(gpu, &host)?;
-        let choices = Choices::of(gpu.capabilities());
-        Ok(Subject { name: name.into(), dtype: weight_type.name(), host, weights, choices })
-    }
-
-    /// From its files. Texts are pooled by their mean, whatever the folder says, and dense layers are left out.
-    pub async fn load(gpu: &Gpu, path: &Path, options: LoadOptions) -> Result<Self> {
-        let model = Model::load(gpu, path, options).await?;
-        if model.spec.relative_bias.is_some() {
-            let what = "benchmarks of models with relative position biases: the reference has none";
-            return Err(Error::unsupported(path, what));
-        }
-        let mut weights = Vec::new();
-        for buffer in model.weights.iter() {
-            weights.push(bytemuck::cast_slice(&read(gpu, buffer, buffer.size() as usize).await?).to_vec());
-        }
-        let mut tensors = model.tensors.clone();
-        tensors.dense.clear();
-        let dtype = tensors.blocks.first().map_or("f32", |block| block.qkv.weight.chunks[0].weight_type.name());
-        let name = path.file_stem().map_or("model".into(), |name| name.to_string_lossy().into_owned());
-        let host = Host { spec: model.spec.clone(), tensors, weights };
-        Ok(Subject { name, dtype, host, weights: Arc::clone(&model.weights), choices: model.choices })
-    }
-
-    fn spec(&self) -> &Spec {
-        &self.host.spec
-    }
-
-    fn program(&self, gpu: &Gpu, purpose: &Purpose, choices: Choices) -> Result<Program> {
-        pieces::program(gpu, &self.host, &self.weights, purpose, choices, &[])
-    }
-
-    fn ids(&self, random: &mut Random, count: usize) -> Vec<u32> {
-        (0..count).map(|_| random.below(self.spec().vocab_size) as u32).collect()
-    }
-
-    /// Bytes of the weights that a forward reads, but for the word table's rows.
-    fn read_by(&self, program: &Program) -> f64 {
-        let mut seen = std::collections::HashSet::new();
-        let dispatches = program.recording().dispatches().filter(|dispatch| dispatch.variant.kernel != "embed");
-        let slots = dispatches.flat_map(|dispatch| &dispatch.bindings);
-        let size = |slot: &Slot| match slot {
-            Slot::Weight(i) if seen.insert(*i) => self.weights[*i].size(),
-            _ => 0,
-        };
-        slots.map(size).sum::<u64>() as f64
-    }
-}
 
 /// What came of one model.
 #[derive(Default)]
@@ -169,7 +94,7 @@ struct Work<'a> {
     error: f64,
 }
 
-type Verdict<T> = Result<T, NotRight>;
+pub(super) type Verdict<T> = Result<T, NotRight>;
 
 impl Bench<'_> {
     fn check(&self) -> Result<()> {
@@ -256,12 +181,12 @@ impl Bench<'_> {
             let takes = subject.spec().max_tokens();
             return Err(NotRight::Skipped(format!("it takes {takes} tokens, and {most} are measured")));
         }
-        let machine = Machine::new(gpu, subject, most)?;
+        let session = Session::new(gpu, subject, most)?;
         let ids = subject.ids(&mut self.random, most);
         // a short text beside the reference
         let short = &ids[..sizes.verified];
-        machine.read(short, 0..short.len() - 1).await?;
-        let logits = machine.logits(short).await?;
+        session.read(short, 0..short.len() - 1).await?;
+        let logits = session.logits(short).await?;
         self.check()?;
         let passed = subject.host.forward(short);
         let vocabulary = subject.spec().vocab_size;
@@ -271,15 +196,15 @@ impl Bench<'_> {
         drop(passed);
         for &depth in sizes.depths {
             let suffix = if depth == 0 { String::new() } else { format!(" @ d{depth}") };
-            machine.read(&ids, 0..depth).await?;
+            session.read(&ids, 0..depth).await?;
             // a prompt: all but its last token, and then the step that chooses what follows
             let text = &ids[..depth + sizes.prompt];
             let (mut seconds, mut chosen) = (Vec::new(), None);
             for round in 0..=self.timer.samples {
                 self.check()?;
                 let start = Instant::now();
-                machine.read(text, depth..text.len() - 1).await?;
-                let next = machine.step(text).await?;
+                session.read(text, depth..text.len() - 1).await?;
+                let next = session.step(text).await?;
                 let time = start.elapsed().as_secs_f64();
                 if *chosen.get_or_insert(next) != next {
                     return Err(NotRight::Skipped("two runs of a prompt end in different tokens".into()));
@@ -288,8 +213,8 @@ impl Bench<'_> {
                     seconds.push(time);
                 }
             }
-            machine.agrees(text).await?;
-            let (flops, bytes) = machine.prompt_work(subject, &ids, depth..text.len());
+            session.agrees(text).await?;
+            let (flops, bytes) = session.prompt_work(subject, &ids, depth..text.len());
             let (name, shape) = (format!("pp{}{suffix}", sizes.prompt), with_depth(sizes.prompt, depth));
             let amount = sizes.prompt as f64;
             self.push(&Work { name, shape: &shape, unit: "tokens/s", amount, flops, bytes, error }, seconds);
@@ -297,11 +222,11 @@ impl Bench<'_> {
             let (mut seconds, mut written) = (Vec::new(), None);
             for round in 0..=self.timer.samples {
                 self.check()?;
-                machine.read(&ids, 0..depth).await?;
+                session.read(&ids, 0..depth).await?;
                 let mut text = ids[..depth + 1].to_vec();
                 let start = Instant::now();
                 for _ in 0..sizes.written {
-                    let next = machine.step(&text).await?;
+                    let next = session.step(&text).await?;
                     text.push(next);
                 }
                 let time = start.elapsed().as_secs_f64();
@@ -314,11 +239,11 @@ impl Bench<'_> {
             }
             // the same text, read instead of written
             let text = written.unwrap_or_default();
-            let stepped = machine.logits(&text).await?;
-            machine.read(&text, 0..text.len() - 1).await?;
-            let read = machine.logits(&text).await?;
+            let stepped = session.logits(&text).await?;
+            session.read(&text, 0..text.len() - 1).await?;
+            let read = session.logits(&text).await?;
             pieces::compared("logits behind a written text", &stepped, &widened(&read), 1e-4)?;
-            let (flops, bytes) = machine.step_work(subject, &ids, depth + sizes.written / 2);
+            let (flops, bytes) = session.step_work(subject, &ids, depth + sizes.written / 2);
             let (name, shape) = (format!("tg{}{suffix}", sizes.written), with_depth(sizes.written, depth));
             let written = sizes.written as f64;
             let (flops, bytes) = (flops * written, bytes * written);
@@ -328,30 +253,8 @@ impl Bench<'_> {
     }
 }
 
-/// Whether there is memory for a model on both sides.
-fn fits(gpu: &Gpu, spec: &Spec, weight_type: WeightType) -> Result<()> {
-    let d = spec.hidden_size;
-    let up = if spec.gated { 2 } else { 1 } * spec.intermediate_size;
-    let z = spec.num_attention_heads * spec.head_size;
-    let block = (spec.qkv_width() + z + up + spec.intermediate_size) * d;
-    let words = spec.vocab_size * d;
-    let stored = weight_type.row_bytes(words + spec.num_hidden_layers * block) as u64;
-    // the reference widens a matrix at a time: the words to f64, by way of f32
-    let host = stored + 12 * words as u64;
-    let enough = |has: Option<u64>, needs: u64, where_: &str| match has {
-        Some(has) if has < needs => {
-            let [needs, has] = [needs, has].map(|bytes| bytes >> 20);
-            Err(Error::OutOfMemory(format!("it takes {needs} MiB {where_}, and {has} MiB are there")))
-        }
-        _ => Ok(()),
-    };
-    let shared = gpu.capabilities().class != AdapterClass::Discrete;
-    enough(crate::gpu::host_memory(), host + if shared { stored } else { 0 }, "of the host's memory")?;
-    enough(gpu.capabilities().memory, stored + stored / 8, "on the GPU")
-}
-
 fn wrong(what: &str) -> NotRight {
-    NotRight::Numbers(crate::check::Fault { error: f64::NAN, what: what.into() })
+    NotRight::Numbers(Fault { error: f64::NAN, what: what.into() })
 }
 
 /// Tokens, and those before them where there are any.
@@ -369,7 +272,7 @@ fn widened(values: &[f32]) -> Vec<f64> {
 }
 
 /// The same bits.
-fn same(what: &str, found: &[f32], wanted: &[f32]) -> Verdict<()> {
+pub(super) fn same(what: &str, found: &[f32], wanted: &[f32]) -> Verdict<()> {
     let differ = |(a, b): (&f32, &f32)| a.to_bits() != b.to_bits();
     match found.iter().zip(wanted).position(differ) {
         None if found.len() == wanted.len() => Ok(()),
@@ -377,119 +280,5 @@ fn same(what: &str, found: &[f32], wanted: &[f32]) -> Verdict<()> {
             let place = place.unwrap_or(found.len().min(wanted.len()));
             Err(wrong(&format!("{what} has other bits at {place}")))
         }
-    }
-}
-
-/// A language model with one session's cache.
-struct Machine<'a> {
-    host: &'a Host,
-    prefill: Program,
-    /// With the products' other form.
-    naive: Program,
-    decode: Program,
-    logits: Program,
-    cache: Vec<wgpu::Buffer>,
-    pages: Vec<u32>,
-}
-
-/// Tokens of a prompt's part.
-const CHUNK: usize = 512;
-
-impl<'a> Machine<'a> {
-    fn new(gpu: &Gpu, subject: &'a Subject, tokens: usize) -> Result<Self> {
-        let spec = subject.spec();
-        let pages = tokens.div_ceil(PAGE as usize) as u32;
-        let width = 8 * (spec.num_key_value_heads * spec.head_size) as u64;
-        let bytes = u64::from(pages * PAGE) * width;
-        let cache = |_| gpu.buffer("cache", bytes, wgpu::BufferUsages::STORAGE);
-        let other = Form::ALL.into_iter().find(|form| *form != subject.choices.matmul).unwrap_or(Form::Register);
-        let naive = Choices { matmul: other, ..subject.choices };
-        Ok(Machine {
-            host: &subject.host,
-            prefill: subject.program(gpu, &Purpose::Prefill, subject.choices)?,
-            naive: subject.program(gpu, &Purpose::Prefill, naive)?,
-            decode: subject.program(gpu, &Purpose::Decode, subject.choices)?,
-            logits: subject.program(gpu, &Purpose::Logits, subject.choices)?,
-            cache: (0..spec.num_hidden_layers).map(cache).collect::<Result<_>>()?,
-            pages: (0..pages).collect(),
-        })
-    }
-
-    fn view(&self) -> CacheView<'_> {
-        CacheView { buffers: &self.cache, rows: self.pages.len() as u32 * PAGE, version: 1 }
-    }
-
-    fn batch(&self, ids: &[u32], range: std::ops::Range<usize>, chooses: bool) -> Batch {
-        let mut batch = Batch::new(self.prefill.recording().tile);
-        let draw = chooses.then_some(Draw {
-            temperature: 0.0,
-            top_k: 0,
-            top_p: 1.0,
-            min_p: 0.0,
-            penalty: 1.0,
-            seed_low: 0,
-            seed_high: 0,
-            position: range.end as u32,
-            first_seen: 0,
-            seen: 0,
-            unused: [0; 2],
-        });
-        let pages = &self.pages[..range.end.div_ceil(PAGE as usize)];
-        batch.push_cached(&ids[range.clone()], range.start as u32, pages, draw, &[]);
-        for rope in 0..self.host.spec.ropes.len() {
-            batch.push_angles(rope, &self.host.angles(rope, range.end, range.clone()));
-        }
-        batch
-    }
-
-    /// Reads tokens into the cache.
-    async fn read(&self, ids: &[u32], range: std::ops::Range<usize>) -> Result<()> {
-        self.read_by(&self.prefill, ids, range).await
-    }
-
-    async fn read_by(&self, program: &Program, ids: &[u32], range: std::ops::Range<usize>) -> Result<()> {
-        for first in range.clone().step_by(CHUNK) {
-            let batch = self.batch(ids, first..range.end.min(first + CHUNK), false);
-            program.start(&batch, Some(self.view()))?.finish().await?;
-        }
-        Ok(())
-    }
-
-    /// The token that follows a text of which all but the last are in the cache.
-    async fn step(&self, ids: &[u32]) -> Result<u32> {
-        let batch = self.batch(ids, ids.len() - 1..ids.len(), true);
-        let output = self.decode.start(&batch, Some(self.view()))?.finish().await?.output;
-        Ok(output.first().map_or(0, |id| id.to_bits()))
-    }
-
-    /// The logits of the same.
-    async fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
-        let batch = self.batch(ids, ids.len() - 1..ids.len(), true);
-        Ok(self.logits.start(&batch, Some(self.view()))?.finish().await?.output)
-    }
-
-    /// A prompt read with the products' other form leads to the same bits.
-    async fn agrees(&self, ids: &[u32]) -> Verdict<()> {
-        let ours = self.logits(ids).await?;
-        self.read_by(&self.naive, ids, 0..ids.len() - 1).await?;
-        same("a prompt read with the other tiling", &self.logits(ids).await?, &ours)
-    }
-
-    /// FLOP and bytes of reading a prompt and choosing what follows.
-    fn prompt_work(&self, subject: &Subject, ids: &[u32], range: std::ops::Range<usize>) -> (f64, f64) {
-        let last = range.end - 1;
-        let (flops, bytes) = self.step_work(subject, ids, last);
-        let batch = self.batch(ids, range.start..last, false);
-        (flops + self.prefill.recording().flops(&batch.dims()), bytes + subject.read_by(&self.prefill))
-    }
-
-    /// FLOP and bytes of one step behind so many tokens.
-    fn step_work(&self, subject: &Subject, ids: &[u32], past: usize) -> (f64, f64) {
-        let past = past.min(ids.len() - 1);
-        let batch = self.batch(ids, past..past + 1, true);
-        let row: u64 =
-            self.cache.iter().map(|buffer| buffer.size()).sum::<u64>() / (self.pages.len() as u64 * u64::from(PAGE));
-        let cache = row as f64 * past as f64;
-        (self.decode.recording().flops(&batch.dims()), subject.read_by(&self.decode) + cache)
     }
 }

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::ceilings::{self, Ceilings};
 use super::kernels::{Job, Unit, jobs};
-use super::models::{self, Subject};
+use super::models;
 use super::report::{Adapter, Measured, Report, Skipped, Wrong};
 use super::rotation::{Rotation, bound, is_output};
 use super::shapes::SHAPES;
 use super::statistics::Statistics;
+use super::subject::Subject;
 use super::timing::{Timer, Times};
 use crate::check::{Case, Random, outputs, written};
 use crate::embedded::RUSTBOOK;

@@ -26,10 +26,8 @@ pub fn write(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let points: Vec<_> = report.results.iter().filter_map(point).collect();
     let (peak, memory) = (report.ceilings.fma_f32.value, report.ceilings.copy.value);
     let plot = Plot::around(&points, peak.zip(memory));
-    writeln!(
-        out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\" font-family=\"sans-serif\" font-size=\"12\">"
-    )?;
+    let size = format!("viewBox=\"0 0 {WIDTH} {HEIGHT}\" width=\"{WIDTH}\" height=\"{HEIGHT}\"");
+    writeln!(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" {size} font-family=\"sans-serif\" font-size=\"12\">")?;
     writeln!(out, "<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>")?;
     let a = &report.adapter;
     let title = escaped(&format!("{} ({})", a.name, a.backend));
