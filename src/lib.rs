@@ -7,11 +7,12 @@
 //!
 //! [`chat`] holds conversations and chat templates, [`decode`] sessions and how tokens are chosen. [`schedule`] shows how a
 //! model becomes a recording of dispatches, [`kernels`] what those are made of, [`reference`](mod@reference) and [`check`]
-//! how they are proven, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
+//! how they are proven, [`bench`] how fast they are, [`model`] and [`files`] where weights come from, [`stream`] what can be watched.
 
 #![warn(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod bench;
 mod cache;
 pub mod chat;
 pub mod check;

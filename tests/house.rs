@@ -7,8 +7,9 @@ use std::path::Path;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ScalarKind, TypeInner};
+use thalweg::bench::PROBES;
 use thalweg::kernels::link::{Dialect, SOURCES, link};
-use thalweg::kernels::{Access, KERNELS, Needs, ParamType, Variant};
+use thalweg::kernels::{Access, KERNELS, Kernel, Needs, ParamType, Variant};
 
 fn stems(folder: &str, extension: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -21,7 +22,12 @@ fn stems(folder: &str, extension: &str) -> BTreeSet<String> {
 }
 
 fn variants() -> impl Iterator<Item = Variant> {
-    KERNELS.iter().flat_map(|kernel| (kernel.variants)())
+    kernels().flat_map(|kernel| (kernel.variants)())
+}
+
+/// The kernels, and the benchmark's probes.
+fn kernels() -> impl Iterator<Item = &'static Kernel> {
+    KERNELS.iter().chain(PROBES)
 }
 
 #[test]
@@ -38,7 +44,10 @@ fn every_kernel_has_its_namesakes() {
     let others = [&kernels_share[..], &models, &runner].concat();
     assert_eq!(without("src/check", &others), inventory, "src/check/");
     let parts = stems("shaders/parts", "wgsl").into_iter().map(|part| format!("parts/{part}"));
-    let files: BTreeSet<_> = stems("shaders", "wgsl").into_iter().chain(parts).collect();
+    let probes: BTreeSet<_> = PROBES.iter().map(|probe| probe.name.to_string()).collect();
+    assert_eq!(stems("shaders/bench", "wgsl"), probes, "shaders/bench/");
+    let probes = probes.into_iter().map(|probe| format!("bench/{probe}"));
+    let files: BTreeSet<_> = stems("shaders", "wgsl").into_iter().chain(parts).chain(probes).collect();
     assert_eq!(SOURCES.iter().map(|(stem, _)| stem.to_string()).collect::<BTreeSet<_>>(), files, "SOURCES");
     let used: BTreeSet<_> = variants().flat_map(|v| v.parts).map(|part| format!("parts/{part}")).collect();
     assert!(files.iter().filter(|f| f.starts_with("parts/")).all(|f| used.contains(f)), "a part that nothing uses");
@@ -74,7 +83,7 @@ fn compiled(variant: &Variant) -> (Module, ModuleInfo) {
 
 #[test]
 fn host_and_shader_declare_the_same() {
-    for kernel in KERNELS {
+    for kernel in kernels() {
         for variant in (kernel.variants)() {
             let (module, _) = compiled(&variant);
             assert_eq!(module.entry_points.len(), 1, "{}", variant.label);

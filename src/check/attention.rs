@@ -72,7 +72,7 @@ pub(super) const SHARP_TOLERANCE: f64 = 1e-4;
 
 /// What differs between cases.
 #[derive(Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     pub form: Form,
     pub heads: usize,
     pub kv_heads: usize,
@@ -137,7 +137,7 @@ impl std::fmt::Display for Shape {
     }
 }
 
-fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
+pub(crate) fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
     let heads = shape.in_rows();
     let width = shape.heads * shape.head_size;
     let reach = lengths.iter().copied().max().unwrap_or(1) + REACH;
@@ -157,7 +157,7 @@ fn case(shape: Shape, lengths: &'static [usize]) -> Plan {
     })
 }
 
-fn paged(shape: Shape, sequences: &'static [(usize, usize)]) -> Plan {
+pub(crate) fn paged(shape: Shape, sequences: &'static [(usize, usize)]) -> Plan {
     let heads = shape.in_pages();
     let width = shape.heads * shape.head_size;
     let kernel = Attention { form: shape.form, heads, bias: None, z: Slot::Scratch(1) };

@@ -24,7 +24,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(shape: Shape, length: usize) -> Plan {
+pub(crate) fn case(shape: Shape, length: usize) -> Plan {
     planned(shape, length, None)
 }
 

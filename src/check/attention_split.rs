@@ -41,7 +41,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(shape: Shape, reduce: Reduce, sequences: &'static [(usize, usize)]) -> Plan {
+pub(crate) fn case(shape: Shape, reduce: Reduce, sequences: &'static [(usize, usize)]) -> Plan {
     let heads = shape.in_pages();
     let (partial, z) = (Slot::Scratch(2), Slot::Scratch(1));
     let width = shape.heads * shape.head_size;

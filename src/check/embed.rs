@@ -20,7 +20,13 @@ pub fn plans() -> Vec<Plan> {
             for (positions, types) in [(false, false), (true, false), (true, true)] {
                 // one chunk of the word table, and three of which the last is short
                 for chunk_rows in [17, 7] {
-                    plans.push(case(weight, columns, positions, types, chunk_rows));
+                    plans.push(case(
+                        weight,
+                        columns,
+                        positions,
+                        types,
+                        Table { rows: ROWS, chunk_rows, lengths: &[5, 1, 9] },
+                    ));
                 }
             }
         }
@@ -30,11 +36,23 @@ pub fn plans() -> Vec<Plan> {
 
 const ROWS: usize = 17;
 
-fn case(weight: WeightType, columns: usize, has_positions: bool, has_types: bool, chunk_rows: usize) -> Plan {
+/// The word table, and the tokens that are looked up.
+#[derive(Clone, Copy)]
+pub(crate) struct Table {
+    pub rows: usize,
+    /// Of a chunk of the table.
+    pub chunk_rows: usize,
+    /// Tokens of each sequence.
+    pub lengths: &'static [usize],
+}
+
+pub(crate) fn case(weight: WeightType, columns: usize, has_positions: bool, has_types: bool, table: Table) -> Plan {
+    let Table { rows: all, chunk_rows, lengths } = table;
+    let (tokens, longest) = (lengths.iter().sum::<usize>(), lengths.iter().copied().max().unwrap_or(1));
     // quantised words alone: what a block's elements are, to the bit
     let exact = weight.quantised() && !has_positions;
     let scale = if has_types || exact { 1.0 } else { 6.5 };
-    let chunks = move || (0..ROWS).step_by(chunk_rows).map(move |first| (first, chunk_rows.min(ROWS - first)));
+    let chunks = move || (0..all).step_by(chunk_rows).map(move |first| (first, chunk_rows.min(all - first)));
     let dispatch = |(i, (first_row, rows))| {
         let embed = Embed {
             weight,
@@ -49,20 +67,21 @@ fn case(weight: WeightType, columns: usize, has_positions: bool, has_types: bool
         embed.dispatch()
     };
     let dispatches = chunks().enumerate().map(dispatch).collect();
-    let shape = format!("15 tokens of {ROWS} words in chunks of {chunk_rows}, {columns} columns");
+    let shape = format!("{tokens} tokens of {all} words in chunks of {chunk_rows}, {columns} columns");
     let token_rows = vec![(Slot::Input(Input::Tokens), 4), (Slot::Stream, columns)];
     let plan = Plan::new("embed", shape, dispatches, token_rows, move |random| {
         let mut batch = Batch::new(32);
-        for length in [5, 1, 9] {
-            let ids: Vec<_> = (0..length).map(|i| (random.below(ROWS) as u32, i, random.below(2) as u32)).collect();
+        for &length in lengths {
+            let id = |i| (random.below(all) as u32, i as u32, random.below(2) as u32);
+            let ids: Vec<_> = (0..length).map(id).collect();
             batch.push(ids, 0);
         }
         let mut contents = super::Contents::new();
-        let positions = random.values(9 * columns, 0.0, 1.0);
+        let positions = random.values(longest * columns, 0.0, 1.0);
         let types = random.values(2 * columns, 0.0, 1.0);
         contents.insert(Slot::Weight(100), bytes(&positions));
         contents.insert(Slot::Weight(101), bytes(&types));
-        contents.insert(Slot::Stream, POISON.to_le_bytes().repeat(15 * columns));
+        contents.insert(Slot::Stream, POISON.to_le_bytes().repeat(tokens * columns));
         let mut words = Vec::new();
         for (i, (_, rows)) in chunks().enumerate() {
             let (stored, values) = random.weight(rows, columns, weight);

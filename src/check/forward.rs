@@ -1,13 +1,13 @@
 //! Random-weight models in memory, and their forward in f64, composed of the references: the oracle of the pieces.
 
-use super::random::{Random, bytes, widen};
+use super::random::{Random, bytes, stored_values, widen};
 use crate::files::Pooling;
-use crate::kernels::WeightType;
 use crate::kernels::attention::{Heads, RelativeBias};
 use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
+use crate::kernels::{WeightType, padded};
 use crate::model::{
-    Block, Chunk, Dense, Linear, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope, Spec, Tensors,
+    Block, Chunk, Dense, Linear, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope, Scaling, Spec, Tensors,
 };
 use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Input, Slot};
@@ -17,8 +17,8 @@ use crate::stream::{Kind, Point};
 pub struct Model {
     pub spec: Spec,
     pub tensors: Tensors,
-    /// By the number of the slot: as it is stored, and its values.
-    pub weights: Vec<(Vec<u8>, Vec<f64>)>,
+    /// By the number of the slot, as they are stored: large models' values do not fit into memory all at once.
+    pub weights: Vec<Vec<u8>>,
 }
 
 /// What passed the points of a forward over one sequence, `[tokens, …]`.
@@ -30,28 +30,30 @@ pub struct Passed {
 
 struct Builder<'a> {
     random: &'a mut Random,
-    weights: Vec<(Vec<u8>, Vec<f64>)>,
+    weights: Vec<Vec<u8>>,
     weight_type: WeightType,
+    /// Of a matrix's chunk; nothing for two chunks, as a large matrix has.
+    most_bytes: Option<usize>,
 }
 
 impl Builder<'_> {
-    fn keep(&mut self, weight: (Vec<u8>, Vec<f64>)) -> Slot {
+    fn keep(&mut self, weight: Vec<u8>) -> Slot {
         self.weights.push(weight);
         Slot::Weight(self.weights.len() - 1)
     }
 
     fn vector(&mut self, n: usize, center: f32, spread: f32) -> Slot {
         let values = self.random.values(n, center, spread);
-        self.keep((bytes(&values), widen(&values)))
+        self.keep(bytes(&values))
     }
 
-    /// In two chunks, as a large one is.
     fn matrix(&mut self, rows: usize, columns: usize) -> Matrix {
-        let first = (rows / 2).max(1);
-        let ranges = [(0, first), (first, rows - first)].into_iter().filter(|(_, rows)| *rows > 0);
         let weight_type = self.weight_type;
+        let fitting = |most: usize| most / weight_type.row_bytes(padded(columns));
+        let step = self.most_bytes.map_or(rows.div_ceil(2), fitting).clamp(1, rows);
+        let ranges = (0..rows).step_by(step).map(|first| (first, step.min(rows - first)));
         let chunks = ranges.map(|(first_row, rows)| {
-            let weight = self.random.weight(rows, columns, weight_type);
+            let (weight, _) = self.random.weight(rows, columns, weight_type);
             Chunk { slot: self.keep(weight), weight_type, first_row, rows }
         });
         Matrix { rows, columns, chunks: chunks.collect() }
@@ -109,7 +111,12 @@ impl Builder<'_> {
 impl Model {
     /// With weights stored like that; norms, biases and positions are f32 as in any model.
     pub fn new(spec: Spec, weight_type: WeightType, random: &mut Random) -> Self {
-        let mut builder = Builder { random, weights: Vec::new(), weight_type };
+        Self::within(spec, weight_type, random, None)
+    }
+
+    /// The same with chunks of so many bytes at most.
+    pub fn within(spec: Spec, weight_type: WeightType, random: &mut Random, most_bytes: Option<usize>) -> Self {
+        let mut builder = Builder { random, weights: Vec::new(), weight_type, most_bytes };
         let d = spec.hidden_size;
         let words = builder.matrix(spec.vocab_size, d);
         let table = spec.positions != Positions::Rotary;
@@ -131,10 +138,11 @@ impl Model {
         Model { spec, tensors, weights: builder.weights }
     }
 
-    fn values(&self, slot: Slot) -> &[f64] {
+    /// A vector or a table, which are f32 in any model.
+    fn values(&self, slot: Slot) -> Vec<f64> {
         match slot {
-            Slot::Weight(i) => &self.weights[i].1,
-            _ => &[],
+            Slot::Weight(i) => widen(&bytemuck::pod_collect_to_vec::<u8, f32>(&self.weights[i])),
+            _ => Vec::new(),
         }
     }
 
@@ -150,11 +158,12 @@ impl Model {
     /// Runs one sequence.
     pub fn forward(&self, ids: &[u32]) -> Passed {
         let (spec, t) = (&self.spec, &self.tensors);
-        let tokens: Vec<[u32; 4]> = ids.iter().zip(0..).map(|(&id, position)| [id, position, 0, 0]).collect();
-        let table = |slot: Option<Slot>| slot.map_or(&[][..], |slot| self.values(slot));
+        let tokens: Vec<[u32; 4]> =
+            ids.iter().zip(spec.positions_of(ids)).map(|(&id, position)| [id, position, 0, 0]).collect();
+        let table = |slot: Option<Slot>| slot.map_or(Vec::new(), |slot| self.values(slot));
         let (words, scale) = (self.rows_of(&t.words), f64::from(spec.embedding_scale));
         let d = spec.hidden_size;
-        let mut x = reference::embed(&tokens, &words, table(t.positions), table(t.types), d, scale);
+        let mut x = reference::embed(&tokens, &words, &table(t.positions), &table(t.types), d, scale);
         if let Some(norm) = t.embedding_norm {
             x = self.norm(&x, norm);
         }
@@ -241,7 +250,13 @@ impl Model {
         }
         let tokens = qkv.len() / stride;
         if let Some(number) = spec.blocks[l].rope {
-            let angles = turns(&spec.ropes[number], tokens);
+            let scaled = spec.ropes[number].scaling != Scaling::None || spec.ropes[number].attention_factor != 1.0;
+            // the scalings of models from files are held against Hugging Face's
+            let angles = if scaled {
+                widen(&self.angles(number, tokens, 0..tokens))
+            } else {
+                turns(&spec.ropes[number], tokens)
+            };
             let pairs = spec.ropes[number].pairs;
             let (interleaved, angle_input, rows, first) = (false, Input::Angles, Slot::Scratch(0), 0);
             let heads = heads + kv_heads;
@@ -263,8 +278,8 @@ impl Model {
             cap: spec.attention_cap,
             mask: spec.blocks[l].mask,
         };
-        let (bias, reach) = self.tensors.relative_bias.map_or((&[][..], 1), |b| (self.values(b.table), b.reach));
-        let input = AttentionInput { heads, q: &qkv, kv: &qkv, bias, reach };
+        let (bias, reach) = self.tensors.relative_bias.map_or((Vec::new(), 1), |b| (self.values(b.table), b.reach));
+        let input = AttentionInput { heads, q: &qkv, kv: &qkv, bias: &bias, reach };
         reference::attention(&input, &Span::whole(&[tokens]))
     }
 
@@ -284,9 +299,8 @@ impl Model {
             NormKind::Rms | NormKind::RmsPlusOne => self.rms(x, norm.gamma),
             NormKind::Layer | NormKind::LayerNoBias => {
                 let gamma = self.values(norm.gamma);
-                let none = vec![0.0; gamma.len()];
-                let beta = norm.beta.map_or(&none[..], |beta| self.values(beta));
-                reference::layer_norm(x, gamma, beta, f64::from(self.spec.norm_eps))
+                let beta = norm.beta.map_or_else(|| vec![0.0; gamma.len()], |beta| self.values(beta));
+                reference::layer_norm(x, &gamma, &beta, f64::from(self.spec.norm_eps))
             }
         }
     }
@@ -299,11 +313,15 @@ impl Model {
 
     /// A matrix's rows, `[rows, columns]`.
     fn rows_of(&self, matrix: &Matrix) -> Vec<f64> {
-        matrix.chunks.iter().flat_map(|chunk| self.values(chunk.slot)).copied().collect()
+        let stored = |chunk: &Chunk| match chunk.slot {
+            Slot::Weight(i) => stored_values(chunk.weight_type, &self.weights[i], chunk.rows, matrix.columns),
+            _ => Vec::new(),
+        };
+        matrix.chunks.iter().flat_map(stored).collect()
     }
 
     fn linear(&self, x: &[f64], linear: &Linear, activation: Activation) -> Vec<f64> {
-        let bias: Vec<f64> = linear.bias.iter().flat_map(|slot| self.values(*slot)).copied().collect();
+        let bias: Vec<f64> = linear.bias.iter().flat_map(|slot| self.values(*slot)).collect();
         self.product(x, &linear.weight, &bias, activation)
     }
 

@@ -20,7 +20,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(activation: Activation, rows: usize, columns: usize) -> Plan {
+pub(crate) fn case(activation: Activation, rows: usize, columns: usize) -> Plan {
     let gate = Gate { activation, gate_up: Slot::Scratch(0), output: Slot::Scratch(1), columns };
     let token_rows = vec![(Slot::Scratch(0), 2 * columns), (Slot::Scratch(1), columns)];
     let shape = format!("{rows} rows of {columns}");

@@ -37,7 +37,7 @@ pub fn plans() -> Vec<Plan> {
 }
 
 /// `in_order`: the pages are, so that rows of the cache are the tokens' for the test of token locality.
-fn case(kernel: KvStore, sequences: &'static [(usize, usize)], in_order: bool) -> Plan {
+pub(crate) fn case(kernel: KvStore, sequences: &'static [(usize, usize)], in_order: bool) -> Plan {
     let pairs = kernel.angles.map_or(0, |(_, pairs)| pairs);
     let (stride, q) = (kernel.stride(), kernel.heads * kernel.head_size);
     let out = if in_order { (Slot::Cache(0), stride - q) } else { (Slot::Scratch(0), stride) };

@@ -19,7 +19,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(reduce: Reduce, rows: usize, columns: usize, spread: f32) -> Plan {
+pub(crate) fn case(reduce: Reduce, rows: usize, columns: usize, spread: f32) -> Plan {
     let kernel = L2Normalize { reduce, values: Slot::Scratch(0), columns };
     let shape = format!("{rows} rows of {columns}, ± {spread:e}");
     Plan::new("l2_normalize", shape, vec![kernel.dispatch()], vec![(Slot::Scratch(0), columns)], move |random| {

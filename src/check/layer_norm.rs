@@ -29,7 +29,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(reduce: Reduce, in_place: bool, rows: usize, columns: usize, center: f32) -> Plan {
+pub(crate) fn case(reduce: Reduce, in_place: bool, rows: usize, columns: usize, center: f32) -> Plan {
     let has_beta = rows != 7;
     // one that shows, and a model's, of which rows like these say nothing
     let eps = if rows == 33 { 0.3f32 } else { 1e-5 };

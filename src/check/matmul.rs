@@ -3,8 +3,8 @@
 use super::random::{Random, bytes, widen};
 use super::rig::POISON;
 use super::{Contents, Inputs, Plan, Size, tokens};
-use crate::kernels::WeightType;
 use crate::kernels::matmul::{Activation, Form, MatMul, Output};
+use crate::kernels::{WeightType, padded};
 use crate::reference;
 use crate::schedule::{Dispatch, Slot};
 
@@ -115,6 +115,18 @@ pub(super) fn plans_of(
     plans
 }
 
+/// A large product by a kernel's dispatches, of a weight in chunks of so many rows.
+pub(crate) fn timed(
+    kernel: &'static str,
+    shape: (usize, usize, usize),
+    weight_type: WeightType,
+    chunk: usize,
+    dispatch: &dyn Fn(&MatMul) -> Dispatch,
+) -> Plan {
+    let maker = Maker { weight_type, bias: false, activation: Activation::None, add: false, chunk };
+    maker.large(kernel, shape, dispatch)
+}
+
 /// What a product is, apart from its kernel and its shape.
 #[derive(Clone, Copy)]
 struct Maker {
@@ -209,12 +221,13 @@ impl Maker {
         let (stored, weight) = random.weight(n, k, self.weight_type);
         let poison = POISON.to_le_bytes().repeat(m * n);
         let out = self.output().1;
-        let contents = Contents::from([
-            (Slot::Scratch(0), bytes(&rows)),
-            (Slot::Weight(0), stored),
-            (out, poison.clone()),
-            (PLAIN, poison),
-        ]);
+        let mut contents = Contents::from([(Slot::Scratch(0), bytes(&rows)), (out, poison.clone()), (PLAIN, poison)]);
+        let row_bytes = self.weight_type.row_bytes(padded(k));
+        for product in self.products(n, k) {
+            let mut chunk = stored[product.out_first * row_bytes..][..product.columns * row_bytes].to_vec();
+            chunk.resize(chunk.len().next_multiple_of(16), 0xa5);
+            contents.insert(product.weight, chunk);
+        }
         // what lies anywhere, the first and last row and column, and the corners
         let mut places: Vec<usize> = (0..SAMPLED).map(|_| random.below(m * n)).collect();
         places.extend((0..n).chain((m - 1) * n..m * n).step_by(5));

@@ -44,7 +44,7 @@ pub fn plans() -> Vec<Plan> {
     Form::ALL.into_iter().flat_map(|form| plans_of("matvec", &SHAPES, &REAL, &LARGE, &product(form))).collect()
 }
 
-fn few(form: Form, product: &MatMul) -> MatVec {
+pub(crate) fn few(form: Form, product: &MatMul) -> MatVec {
     let MatMul {
         weight_type,
         input,

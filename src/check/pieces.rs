@@ -19,7 +19,7 @@ use crate::schedule::{Batch, CacheView, Choices, Head, Outcome, Program, Purpose
 use crate::stream::{Kind, Point};
 
 /// Allowed relative error of every point of the stream.
-const STREAM: f64 = 2e-5;
+pub(crate) const STREAM: f64 = 2e-5;
 
 pub fn checks() -> Vec<Check> {
     use WeightType::{Bf16, F16, F32, Q4_0, Q4K, Q5K, Q6K, Q8_0};
@@ -75,9 +75,9 @@ fn points(kind: &'static str, form: fn(usize) -> Spec, layers: usize, weight_typ
 }
 
 /// The model's buffers on the GPU.
-fn upload(gpu: &Gpu, model: &Model) -> Result<Arc<[wgpu::Buffer]>> {
+pub(crate) fn upload(gpu: &Gpu, model: &Model) -> Result<Arc<[wgpu::Buffer]>> {
     use wgpu::BufferUsages as U;
-    let upload = |(stored, _): &(Vec<u8>, Vec<f64>)| {
+    let upload = |stored: &Vec<u8>| {
         let mut bytes = stored.clone();
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         let buffer = gpu.buffer("random weight", bytes.len() as u64, U::STORAGE | U::COPY_DST)?;
@@ -91,7 +91,7 @@ fn ids(random: &mut Random, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|_| random.below(VOCABULARY) as u32).collect()
 }
 
-fn program(
+pub(crate) fn program(
     gpu: &Gpu,
     model: &Model,
     weights: &Arc<[wgpu::Buffer]>,
@@ -104,7 +104,7 @@ fn program(
 }
 
 /// Whole sequences, one behind another.
-fn batch(model: &Model, program: &Program, sequences: &[Vec<u32>]) -> Batch {
+pub(crate) fn batch(model: &Model, program: &Program, sequences: &[Vec<u32>]) -> Batch {
     let mut batch = Batch::new(program.recording().tile);
     for ids in sequences {
         for rope in 0..model.spec.ropes.len() {
@@ -120,9 +120,9 @@ fn run(program: &Program, batch: &Batch) -> Result<Outcome> {
 }
 
 /// The error of one result, or what is wrong with it.
-fn compared(name: &str, out: &[f32], expected: &[f64]) -> Result<f64, Wrong> {
+pub(crate) fn compared(name: &str, out: &[f32], expected: &[f64], tolerance: f64) -> Result<f64, Wrong> {
     let error = relative_error(out, expected);
-    if error <= STREAM {
+    if error <= tolerance {
         return Ok(error);
     }
     let off = |i: &usize| (f64::from(out[*i]) - expected[*i]).abs();
@@ -146,7 +146,7 @@ fn every_point(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wro
             let rows = data.chunks_exact(capture.columns);
             let found: Vec<f32> = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
             let Some((_, expected)) = passed.points.iter().find(|(known, _)| known == point) else { continue };
-            worst = worst.max(compared(&point.to_string(), &found, expected)?);
+            worst = worst.max(compared(&point.to_string(), &found, expected, STREAM)?);
             seen += 1;
         }
     }
@@ -176,7 +176,7 @@ fn vectors(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wrong> 
         let last = passed.points.iter().find(|(point, _)| point.kind == Kind::FinalNormalized);
         let rows = last.map_or(&passed.stream, |(_, normed)| normed);
         let vector = model.vector(rows, &modes);
-        worst = worst.max(compared(&format!("the vector of text {i}"), found, &vector)?);
+        worst = worst.max(compared(&format!("the vector of text {i}"), found, &vector, STREAM)?);
     }
     Ok(worst)
 }
@@ -262,7 +262,7 @@ fn steps(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wrong> {
     for (i, (ids, found)) in sessions.iter().zip(logits[0].chunks_exact(VOCABULARY)).enumerate() {
         let passed = model.forward(ids);
         let Some((_, all)) = passed.points.iter().find(|(point, _)| point.kind == Kind::Logits) else { continue };
-        worst = worst.max(compared(&format!("logits of session {i}"), found, &all[all.len() - VOCABULARY..])?);
+        worst = worst.max(compared(&format!("logits of session {i}"), found, &all[all.len() - VOCABULARY..], STREAM)?);
     }
     Ok(worst)
 }

@@ -116,6 +116,22 @@ impl Random {
     }
 }
 
+/// The values of a weight `[rows, columns]` that is stored like that, in f64.
+pub fn stored_values(weight_type: WeightType, bytes: &[u8], rows: usize, columns: usize) -> Vec<f64> {
+    if weight_type.quantised() {
+        return widen(&dequantised(weight_type, &bytes[..rows * weight_type.row_bytes(columns)]));
+    }
+    let value = |element: &[u8]| match (weight_type, element) {
+        (WeightType::F16, &[a, b]) => f16::from_le_bytes([a, b]).to_f64(),
+        (WeightType::Bf16, &[a, b]) => bf16::from_le_bytes([a, b]).to_f64(),
+        (_, &[a, b, c, d]) => f64::from(f32::from_le_bytes([a, b, c, d])),
+        _ => f64::NAN,
+    };
+    let size = weight_type.block().bytes;
+    let row = |row: &[u8]| row.chunks_exact(size).take(columns).map(value).collect::<Vec<_>>();
+    bytes.chunks_exact(size * padded(columns)).take(rows).flat_map(row).collect()
+}
+
 /// The same values in f64.
 pub fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().copied().map(f64::from).collect()

@@ -14,7 +14,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(rows: usize, columns: usize) -> Plan {
+pub(crate) fn case(rows: usize, columns: usize) -> Plan {
     let add = ResidualAdd { term: Slot::Scratch(0), columns };
     let token_rows = vec![(Slot::Scratch(0), columns), (Slot::Stream, columns)];
     let shape = format!("{rows} rows of {columns}");

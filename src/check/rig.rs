@@ -6,7 +6,7 @@ use super::Case;
 use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::Access;
-use crate::schedule::{Batch, Dispatch, Input, Slot, Word, fold};
+use crate::schedule::{Batch, Dims, Dispatch, Input, Slot, Word, fold};
 
 /// Bytes in each buffer before a run. An output that the kernel must not read holds a NaN that shows.
 pub type Contents = HashMap<Slot, Vec<u8>>;
@@ -40,7 +40,7 @@ pub(super) fn run_in_rows(gpu: &Gpu, case: &Case, rows: u32) -> Result<Outputs> 
 }
 
 /// [`run_in_rows`] without blocking.
-pub(super) async fn outputs(gpu: &Gpu, case: &Case, rows: u32) -> Result<Outputs> {
+pub(crate) async fn outputs(gpu: &Gpu, case: &Case, rows: u32) -> Result<Outputs> {
     let during = || format!("{} {}", case.label(), case.shape);
     run_dispatches(gpu, &case.dispatches, &case.batch, &case.contents, rows, &during).await
 }
@@ -82,7 +82,7 @@ pub(super) async fn run_dispatches(
 }
 
 /// The slots that a dispatch may write.
-fn written(dispatch: &Dispatch) -> impl Iterator<Item = Slot> + '_ {
+pub(crate) fn written(dispatch: &Dispatch) -> impl Iterator<Item = Slot> + '_ {
     dispatch
         .bindings
         .iter()
@@ -100,6 +100,16 @@ fn guarded(gpu: &Gpu, bytes: &[u8]) -> Result<Guarded> {
     Ok(Guarded { buffer, bytes: bytes.len() })
 }
 
+/// A dispatch's parameters for a batch of that size.
+pub(crate) fn parameters(dispatch: &Dispatch, dims: &Dims) -> Vec<u32> {
+    let value = |word: &Word| match word {
+        Word::U32(value) => *value,
+        Word::F32(value) => value.to_bits(),
+        Word::Extent(extent) => extent.of(dims) as u32,
+    };
+    dispatch.params.iter().map(value).collect()
+}
+
 fn submit(
     gpu: &Gpu,
     batch: &Batch,
@@ -108,15 +118,7 @@ fn submit(
     buffers: &HashMap<Slot, Guarded>,
 ) -> Result<wgpu::SubmissionIndex> {
     let dims = batch.dims();
-    let words: Vec<u32> = dispatch
-        .params
-        .iter()
-        .map(|word| match word {
-            Word::U32(value) => *value,
-            Word::F32(value) => value.to_bits(),
-            Word::Extent(extent) => extent.of(&dims) as u32,
-        })
-        .collect();
+    let words = parameters(dispatch, &dims);
     let params = gpu.buffer("params", 256, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST)?;
     let pipeline = gpu.pipeline(&dispatch.variant)?;
     let count = dispatch.grid.count(&dims);

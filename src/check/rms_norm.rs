@@ -33,7 +33,7 @@ pub fn plans() -> Vec<Plan> {
 const EPS: f32 = 1e-6;
 
 /// Rows from one buffer into another.
-fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Plan {
+pub(crate) fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Plan {
     // one that shows
     let eps = if rows == 33 { 0.3 } else { EPS };
     let norm = RmsNorm {

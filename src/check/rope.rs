@@ -1,7 +1,7 @@
 //! Cases of `rope`.
 
 use super::random::{bytes, widen};
-use super::{Contents, Inputs, Plan, tokens};
+use super::{Contents, Inputs, Plan};
 use crate::kernels::rope::Rope;
 use crate::reference;
 use crate::schedule::{Input, Slot};
@@ -23,20 +23,19 @@ pub fn plans() -> Vec<Plan> {
                     head_size,
                     pairs,
                 };
-                plans.push(case(rope));
+                plans.push(case(rope, 15));
             }
         }
     }
     plans
 }
 
-fn case(rope: Rope) -> Plan {
-    const TOKENS: usize = 15;
+pub(crate) fn case(rope: Rope, tokens: usize) -> Plan {
     let shape = format!("{} heads of {}, {} pairs from {}", rope.heads, rope.head_size, rope.pairs, rope.first);
     Plan::new("rope", shape, vec![rope.dispatch()], vec![(Slot::Scratch(0), rope.stride)], move |random| {
-        let mut batch = tokens(TOKENS);
-        let rows = random.values(TOKENS * rope.stride, 0.0, 1.0);
-        let turns = (0..TOKENS * rope.pairs).map(|_| 3.2 * random.uniform());
+        let mut batch = super::tokens(tokens);
+        let rows = random.values(tokens * rope.stride, 0.0, 1.0);
+        let turns = (0..tokens * rope.pairs).map(|_| 3.2 * random.uniform());
         let angles: Vec<f32> = turns.flat_map(|angle| [angle.cos(), angle.sin()]).collect();
         batch.push_angles(0, &angles);
         let expected = reference::rope(&widen(&rows), &widen(&angles), &rope);

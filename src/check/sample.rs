@@ -82,6 +82,12 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
+/// A row of that many logits, drawn with all options.
+pub(crate) fn row_of(vocab: usize) -> Plan {
+    let options = OPTIONS[20];
+    case(vocab, &[(Logits::Smooth, options)], &format!("{options:?}"))
+}
+
 fn case(vocab: usize, rows: &[(Logits, Options)], what: &str) -> Plan {
     let (logits, out) = (Slot::Scratch(0), Slot::Scratch(1));
     let shape = format!("{} rows of {vocab}, {what}", rows.len());

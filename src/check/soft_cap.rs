@@ -20,7 +20,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(rows: usize, columns: usize, spread: f32) -> Plan {
+pub(crate) fn case(rows: usize, columns: usize, spread: f32) -> Plan {
     let kernel = SoftCap { values: Slot::Scratch(0), rows: MatMul::TOKENS, columns, cap: 30.0 };
     let shape = format!("{rows} rows of {columns} within {spread}");
     Plan::new("soft_cap", shape, vec![kernel.dispatch()], vec![(Slot::Scratch(0), columns)], move |random| {

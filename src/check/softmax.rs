@@ -19,7 +19,7 @@ pub fn plans() -> Vec<Plan> {
     plans
 }
 
-fn case(reduce: Reduce, rows: usize, columns: usize, center: f32, spread: f32) -> Plan {
+pub(crate) fn case(reduce: Reduce, rows: usize, columns: usize, center: f32, spread: f32) -> Plan {
     let softmax = Softmax {
         reduce,
         values: Slot::Scratch(0),

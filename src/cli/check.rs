@@ -125,13 +125,7 @@ impl Check {
             (None, Some(AdapterChoice::Name(name))) => arguments += &format!("--adapter {} ", quoted(name)),
             (None, Some(AdapterChoice::Best) | None) => {}
         }
-        let names = [
-            (wgpu::Backends::VULKAN, "vulkan"),
-            (wgpu::Backends::METAL, "metal"),
-            (wgpu::Backends::DX12, "dx12"),
-            (wgpu::Backends::GL, "gl"),
-        ];
-        if let Some((_, name)) = names.into_iter().find(|(backend, _)| Some(*backend) == context.machine.backend) {
+        if let Some(name) = context.machine.backend.and_then(super::backend_name) {
             arguments += &format!("--backend {name} ");
         }
         arguments

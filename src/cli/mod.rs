@@ -1,8 +1,10 @@
 //! What all subcommands share: their common options, exit codes, errors, interruption and warnings.
 
+mod bench;
 mod chat;
 mod check;
 mod choice;
+mod cold;
 mod devices;
 mod embed;
 mod generate;
@@ -42,6 +44,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bench(bench::Bench),
     Chat(chat::Chat),
     Check(check::Check),
     Devices(devices::Devices),
@@ -77,6 +80,11 @@ fn backend(name: &str) -> Result<wgpu::Backends, String> {
         "gl" => Ok(wgpu::Backends::GL),
         _ => Err(format!("{name:?} is none of vulkan, metal, dx12, gl")),
     }
+}
+
+/// As `--backend` takes it.
+fn backend_name(backend: wgpu::Backends) -> Option<&'static str> {
+    ["vulkan", "metal", "dx12", "gl"].into_iter().find(|name| self::backend(name) == Ok(backend))
 }
 
 /// What a subcommand runs with.
@@ -118,6 +126,12 @@ impl Context {
         let adapter = self.machine.adapter.clone().unwrap_or_default();
         let options = GpuOptions { adapter, backends: self.machine.backend, ..Default::default() };
         Ok(Gpu::new_blocking(options)?)
+    }
+
+    /// How models are loaded, where nothing else is said.
+    fn load_options(&self) -> LoadOptions {
+        let (dtype, skip_self_check) = (self.machine.dtype, self.machine.no_self_check);
+        LoadOptions { dtype, skip_self_check, ..Default::default() }
     }
 
     /// Loads a model that makes vectors, with a progress bar.
@@ -165,6 +179,7 @@ pub fn main() -> ExitCode {
     let context = Context { machine: cli.machine, cancel: CancelToken::new(), part: Part::default() };
     stop_on_interrupt(context.cancel.clone(), context.part.clone());
     let outcome = catch_unwind(AssertUnwindSafe(|| match cli.command {
+        Command::Bench(command) => command.run(&context),
         Command::Chat(command) => command.run(&context),
         Command::Check(command) => command.run(&context),
         Command::Devices(command) => command.run(&context),

@@ -51,6 +51,13 @@ pub fn checking(total: u64) -> ProgressBar {
     bar.with_finish(ProgressFinish::AndClear)
 }
 
+/// The bar of a benchmark.
+pub fn measuring() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    bar.set_style(style("measuring [{bar:40}] {pos}/{len} {msg}"));
+    bar.with_finish(ProgressFinish::AndClear)
+}
+
 fn style(template: &str) -> ProgressStyle {
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     style.progress_chars("=> ")

@@ -11,7 +11,7 @@ pub(super) fn available(adapter: &wgpu::Adapter, class: AdapterClass) -> Option<
 }
 
 /// What the host can still give, which is where these adapters' buffers live.
-fn host() -> Option<u64> {
+pub(crate) fn host() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 pub use adapter::{AdapterChoice, GpuOptions, adapters};
 pub use capabilities::{AdapterClass, Capabilities, SubgroupSizes};
+pub(crate) use memory::host as host_memory;
 pub(crate) use pipeline::Pipeline;
 
 use crate::check::Verdicts;

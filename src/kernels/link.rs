@@ -49,6 +49,9 @@ sources![
     "sample",
     "soft_cap",
     "softmax",
+    "bench/copy",
+    "bench/fma_f16",
+    "bench/fma_f32",
     "parts/activation",
     "parts/finish",
     "parts/heads_scalar",
@@ -107,7 +110,9 @@ pub fn link(variant: &Variant, dialect: Dialect) -> Linked {
 
 impl Linked {
     fn push(&mut self, stem: &str) {
-        let Some((stem, text)) = SOURCES.iter().find(|(name, _)| *name == stem) else {
+        // the benchmark's probes lie in a folder of their own
+        let named = |name: &str| name == stem || name.strip_prefix("bench/") == Some(stem);
+        let Some((stem, text)) = SOURCES.iter().find(|(name, _)| named(name)) else {
             panic!("no shader file {stem}.wgsl");
         };
         self.lines.push((self.wgsl.lines().count() + 1, stem));

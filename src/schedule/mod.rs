@@ -11,6 +11,7 @@ mod workspace;
 pub use batch::{Batch, Draw, Tile};
 pub use compile::{Choices, Head, Purpose, record};
 pub use profile::DispatchTime;
+pub(crate) use profile::nanoseconds;
 pub(crate) use program::fold;
 pub use program::{Outcome, Program};
 pub use recording::{

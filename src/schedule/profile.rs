@@ -97,7 +97,7 @@ impl Profile<'_> {
 }
 
 /// The time between two ticks. No work takes none: a clock without a difference, or without a period, tells nothing.
-fn nanoseconds(start: u64, end: u64, period: f64) -> Option<f64> {
+pub(crate) fn nanoseconds(start: u64, end: u64, period: f64) -> Option<f64> {
     let time = end.checked_sub(start)? as f64 * period;
     (time > 0.0 && time.is_finite()).then_some(time)
 }

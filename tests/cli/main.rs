@@ -1,5 +1,6 @@
 //! Drives the real binary on the small models of tests/fixtures: exit codes, streams, and what is printed.
 
+mod bench;
 mod chat;
 mod check;
 mod embed;
