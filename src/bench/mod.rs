@@ -24,5 +24,5 @@ pub use compare::{Comparison, Ratio};
 pub use probes::PROBES;
 pub use report::{Adapter, Format, Measured, Report, Skipped, Wrong};
 pub use run::{Options, Suite, run};
-pub use start::{Start, start};
+pub use start::{Start, model_name, start};
 pub use statistics::Statistics;

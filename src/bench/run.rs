@@ -10,7 +10,7 @@ use super::report::{Adapter, Measured, Report, Skipped, Wrong};
 use super::rotation::{Rotation, bound, is_output};
 use super::shapes::SHAPES;
 use super::statistics::Statistics;
-use super::subject::Subject;
+use super::subject::{Subject, enough};
 use super::timing::{Timer, Times};
 use crate::check::{Case, Random, outputs, written};
 use crate::embedded::RUSTBOOK;
@@ -209,6 +209,7 @@ pub(super) async fn kernel(timer: &Timer<'_>, ceilings: &Ceilings, job: &Job, se
 
 async fn verified(timer: &Timer<'_>, ceilings: &Ceilings, job: &Job, seed: u64) -> Result<Outcome> {
     let gpu = timer.gpu;
+    fits(gpu, job)?;
     let case = job.plan.make(&mut Random::of(seed, &format!("{} {}", job.plan.label(), job.plan.shape)));
     let found = outputs(gpu, &case, 1).await?;
     let error = match case.judge(&found) {
@@ -282,6 +283,14 @@ pub(super) fn measured_of(
         bytes,
         models: Vec::new(),
     })
+}
+
+/// Whether there is memory for a product: its weight as stored, in the case, in the rig and in two copies, and its values.
+fn fits(gpu: &Gpu, job: &Job) -> Result<()> {
+    let ("matmul" | "matvec", &[_, n, k]) = (job.plan.kernel, &job.shape[..]) else { return Ok(()) };
+    let weight_type = WeightType::ALL.into_iter().find(|t| t.name() == job.dtype).unwrap_or(WeightType::F32);
+    let stored = (n * weight_type.row_bytes(k)) as u64;
+    enough(gpu, 3 * stored + 12 * (n * k) as u64, 3 * stored)
 }
 
 /// Bytes that have to be moved: what is read, once, and what is written, once.

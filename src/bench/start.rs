@@ -70,10 +70,30 @@ pub fn start(machine: GpuOptions, model: &Path, options: LoadOptions) -> Result<
     })
 }
 
+/// A model's name, from its path: of a file without its end, of a folder all of it.
+pub fn model_name(path: &Path) -> String {
+    let is_file = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("gguf"));
+    let name = if is_file { path.file_stem() } else { path.file_name() };
+    name.map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
 /// The largest resident set of this process.
 fn host_peak() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::model_name;
+    use std::path::Path;
+
+    #[test]
+    fn a_folder_keeps_its_dots() {
+        let name = |path: &str| model_name(Path::new(path));
+        assert_eq!((name("a/Llama-3.2-1B"), name("a/b.q8_0.gguf")), ("Llama-3.2-1B".into(), "b.q8_0".into()));
+        assert_eq!((name("rustbook"), name("..")), ("rustbook".into(), "..".into()));
+    }
 }

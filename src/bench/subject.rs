@@ -51,7 +51,7 @@ impl Subject {
         let mut tensors = model.tensors.clone();
         tensors.dense.clear();
         let dtype = tensors.blocks.first().map_or("f32", |block| block.qkv.weight.chunks[0].weight_type.name());
-        let name = path.file_stem().map_or("model".into(), |name| name.to_string_lossy().into_owned());
+        let name = super::model_name(path);
         let host = Host { spec: model.spec.clone(), tensors, weights };
         Ok(Subject { name, dtype, host, weights: Arc::clone(&model.weights), choices: model.choices })
     }
@@ -94,14 +94,22 @@ fn fits(gpu: &Gpu, spec: &Spec, weight_type: WeightType) -> Result<()> {
     let stored = weight_type.row_bytes(words + spec.num_hidden_layers * block) as u64;
     // the reference widens a matrix at a time: the words to f64, by way of f32
     let host = stored + 12 * words as u64;
-    let enough = |has: Option<u64>, needs: u64, where_: &str| match has {
+    enough(gpu, host, stored + stored / 8)
+}
+
+/// Whether there are so many bytes on the host and on the GPU.
+///
+/// # Errors
+/// [`Error::OutOfMemory`] with the numbers.
+pub(super) fn enough(gpu: &Gpu, host: u64, device: u64) -> Result<()> {
+    let enough = |has: Option<u64>, needs: u64, whose: &str| match has {
         Some(has) if has < needs => {
             let [needs, has] = [needs, has].map(|bytes| bytes >> 20);
-            Err(Error::OutOfMemory(format!("it takes {needs} MiB {where_}, and {has} MiB are there")))
+            Err(Error::OutOfMemory(format!("it takes {needs} MiB {whose}, and {has} MiB are there")))
         }
         _ => Ok(()),
     };
     let shared = gpu.capabilities().class != AdapterClass::Discrete;
-    enough(crate::gpu::host_memory(), host + if shared { stored } else { 0 }, "of the host's memory")?;
-    enough(gpu.capabilities().memory, stored + stored / 8, "on the GPU")
+    enough(crate::gpu::host_memory(), host + if shared { device } else { 0 }, "of the host's memory")?;
+    enough(gpu.capabilities().memory, device, "on the GPU")
 }

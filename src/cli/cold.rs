@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use thalweg::bench::{Start, start};
+use thalweg::bench::{Start, model_name, start};
 use thalweg::{AdapterChoice, GpuOptions};
 
 use super::Context;
@@ -51,7 +51,7 @@ pub fn starts(context: &Context, model: &Path) -> Result<Vec<Start>> {
             bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
         }
         let found: Start = serde_json::from_slice(&output.stdout)?;
-        let name = model.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let name = model_name(model);
         all.push(Start { model: name, pipeline_cache: cache.into(), ..found });
     }
     Ok(all)
