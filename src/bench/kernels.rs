@@ -10,6 +10,7 @@ use crate::check::{Plan, attention, attention_merge, attention_scores, attention
 use crate::check::{l2_normalize, layer_norm, matmul, matvec, pool, residual_add, rms_norm, rope, sample, soft_cap};
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
+use crate::kernels::attention as fused;
 use crate::kernels::kv_store::KvStore;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::rope::Rope;
@@ -133,7 +134,8 @@ impl List<'_> {
 
     /// A product `[M, N, K]` with many rows.
     fn products(&mut self, model: &'static str, types: &[WeightType], (m, n, k): (usize, usize, usize)) {
-        let forms = if self.full { product::Form::ALL.to_vec() } else { vec![self.choices().matmul] };
+        let forms =
+            if self.full { product::Form::on(self.capabilities).collect() } else { vec![self.choices().matmul] };
         for &weight_type in types.iter().filter(|t| k.is_multiple_of(t.block().elements)) {
             for &form in &forms {
                 let dispatch = move |product: &MatMul| MatMul { form, ..*product }.dispatch();
@@ -211,6 +213,10 @@ impl List<'_> {
         }
     }
 
+    fn attention_forms(&self) -> Vec<fused::Form> {
+        if self.full { fused::Form::on(self.capabilities).collect() } else { vec![self.choices().attention] }
+    }
+
     fn heads(spec: &Spec) -> Heads {
         let Spec { num_attention_heads: heads, num_key_value_heads: kv_heads, head_size, blocks, .. } = spec;
         Heads { kv_heads: *kv_heads, mask: blocks[0].mask, ..Heads::new(*heads, *head_size) }
@@ -219,7 +225,9 @@ impl List<'_> {
     fn encoder(&mut self, name: &'static str, spec: &Spec) {
         let (heads, d) = (Self::heads(spec), spec.hidden_size);
         let shape = [TOKENS, TOKENS, heads.heads, heads.kv_heads, heads.head_size];
-        self.push(name, attention::case(heads, ONE), &shape, "f32", Unit::Gflops);
+        for form in self.attention_forms() {
+            self.push(name, attention::case(Heads { form, ..heads }, ONE), &shape, "f32", Unit::Gflops);
+        }
         self.floats(name, pool::case(Pooling::Mean, d, 0, SENTENCES), &[SENTENCES.len(), TOKENS, d]);
         for reduce in self.reduces() {
             self.floats(name, l2_normalize::case(reduce, 8, d, 1.0), &[8, d]);
@@ -231,8 +239,10 @@ impl List<'_> {
         let shape = |queries, keys| [queries, keys, heads.heads, heads.kv_heads, heads.head_size];
         let prompts = [(PROMPT, TOKENS), (LONG_PROMPT, 512)];
         for (prompt, length) in if self.full { &prompts[..] } else { &prompts[..1] } {
-            let plan = attention::paged(heads, prompt);
-            self.push(name, plan, &shape(*length, *length), "f32", Unit::Gflops);
+            for form in self.attention_forms() {
+                let plan = attention::paged(Heads { form, ..heads }, prompt);
+                self.push(name, plan, &shape(*length, *length), "f32", Unit::Gflops);
+            }
         }
         let steps = [(STEP, 513), (DEEP_STEP, 4096)];
         for (step, keys) in if self.full { &steps[..] } else { &steps[..1] } {

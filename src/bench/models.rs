@@ -135,7 +135,7 @@ impl Bench<'_> {
         let alone = pieces::batch(&subject.host, &program, std::slice::from_ref(&texts[one]));
         let single = program.run(&alone).await?.output;
         same("a text alone", &single, &vectors[one * d..(one + 1) * d])?;
-        let other = Form::ALL.into_iter().find(|form| *form != subject.choices.matmul).unwrap_or(Form::Register);
+        let other = Form::on(gpu.capabilities()).find(|form| *form != subject.choices.matmul).unwrap_or(Form::Register);
         let naive = subject.program(gpu, &purpose, Choices { matmul: other, ..subject.choices })?;
         same("the other tiling", &naive.run(&all).await?.output, &vectors)?;
         drop(naive);

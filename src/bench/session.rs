@@ -32,7 +32,7 @@ impl<'a> Session<'a> {
         let width = 8 * (spec.num_key_value_heads * spec.head_size) as u64;
         let bytes = u64::from(pages * PAGE) * width;
         let cache = |_| gpu.buffer("cache", bytes, wgpu::BufferUsages::STORAGE);
-        let other = Form::ALL.into_iter().find(|form| *form != subject.choices.matmul).unwrap_or(Form::Register);
+        let other = Form::on(gpu.capabilities()).find(|form| *form != subject.choices.matmul).unwrap_or(Form::Register);
         let naive = Choices { matmul: other, ..subject.choices };
         Ok(Session {
             host: &subject.host,
