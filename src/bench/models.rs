@@ -16,7 +16,6 @@ use crate::check::{Fault, Random, Wrong as NotRight, pieces};
 use crate::error::{Error, Result};
 use crate::files::Pooling;
 use crate::kernels::matmul::Form;
-use crate::reference;
 use crate::schedule::{Choices, Head, Purpose};
 use crate::stream::Kind;
 
@@ -143,7 +142,7 @@ impl Bench<'_> {
         let passed = subject.host.forward(&texts[one]);
         let last = passed.points.iter().find(|(point, _)| point.kind == Kind::FinalNormalized);
         let rows = last.map_or(&passed.stream, |(_, normed)| normed);
-        let wanted = reference::l2_normalize(&reference::pool(rows, d, 0, Pooling::Mean), d);
+        let wanted = subject.host.vector(rows, &[Pooling::Mean]);
         let tolerance = tolerance(subject);
         let error = pieces::compared("a sentence's vector", &single, &wanted, tolerance)?;
         let bytes = subject.read_by(&program);

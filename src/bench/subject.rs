@@ -31,7 +31,9 @@ impl Subject {
         let limits = &gpu.capabilities().limits;
         let most = limits.max_storage_buffer_binding_size.min(1 << 30) as usize;
         let mut random = Random::of(seed, name);
-        let host = Host::within(spec, weight_type, &mut random, Some(most));
+        let mut host = Host::within(spec, weight_type, &mut random, Some(most));
+        // the pieces' own, which none of these models has
+        host.tensors.dense.clear();
         let weights = pieces::upload(gpu, &host)?;
         let choices = Choices::of(gpu.capabilities());
         Ok(Subject { name: name.into(), dtype: weight_type.name(), host, weights, choices })

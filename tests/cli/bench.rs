@@ -118,3 +118,10 @@ fn a_model_that_is_named() {
     assert_eq!(caches, ["empty", "warm"]);
     assert!(starts.iter().all(|start| rate(&start["load_s"]) && rate(&start["first_s"]) && rate(&start["gpu_bytes"])));
 }
+
+/// A whole encoder is verified before it is timed, and is right.
+#[test]
+fn an_encoder_is_measured() {
+    let table = run(&["bench", "--filter", "MiniLM"]).ok().stdout;
+    assert!(table.contains("tokens/s") && table.contains("latency") && !table.contains("WRONG"), "{table}");
+}
