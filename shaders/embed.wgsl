@@ -1,4 +1,4 @@
-// Embedding sum: stream[t] = (word[id] + positions[position] + types[type]) · scale, the first writer of the residual
+// Embedding sum: stream[t] = word[id] · scale + positions[position] + types[type], the first writer of the residual
 // stream.
 // One invocation writes 4 columns of a token. The word table may be one of several chunks of rows: a token belongs
 // to exactly one chunk, and only that chunk's dispatch writes it.
@@ -8,7 +8,7 @@ struct Params {
     columns: u32,
     first_row: u32, // of this chunk of the word table
     rows: u32,      // in this chunk
-    scale: f32,     // of the sum
+    scale: f32,     // of the word
 }
 
 override HAS_POSITIONS: bool = true;
@@ -43,7 +43,7 @@ fn embed(
     for (var i = 0u; i < 4u; i++) {
         let column = quad * 4u + i;
         if (column < params.columns) {
-            var sum = word[i];
+            var sum = word[i] * params.scale;
             // the order of the additions is Hugging Face's: word + type, then position
             if (HAS_TYPES) {
                 sum += types[token.z * params.columns + column];
@@ -51,7 +51,7 @@ fn embed(
             if (HAS_POSITIONS) {
                 sum += positions[token.y * params.columns + column];
             }
-            stream[t * params.columns + column] = sum * params.scale;
+            stream[t * params.columns + column] = sum;
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::files::{Encoded, SentenceConfig, Tokenizer};
 use crate::gpu::Gpu;
 use crate::model::{Files, LoadOptions, Model, Spec};
-use crate::schedule::{Batch, Head, Outcome, Program, Purpose, record};
+use crate::schedule::{Batch, Head, Outcome, Program, Purpose, Watch, record};
 use crate::stream::{Point, Trace};
 use crate::task::Task;
 
@@ -102,7 +102,7 @@ impl Encoder {
         let purpose = |normalize| Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize });
         let model = Model::open(gpu, files, layout, &[purpose(sentence.normalize)], &options).await?;
         let compile = |normalize| {
-            let recording = record(&model.spec, &model.tensors, &purpose(normalize), model.choices, &[]);
+            let recording = record(&model.spec, &model.tensors, &purpose(normalize), model.choices, &Watch::default());
             Program::new(gpu, recording, Arc::clone(&model.weights))
         };
         let program = compile(sentence.normalize)?;
@@ -164,7 +164,7 @@ impl Encoder {
         let mut done = 0;
         for members in pack(&inputs, most) {
             options.task.check()?;
-            let mut batch = Batch::new(program.recording().tile);
+            let mut batch = Batch::of(program.recording());
             for &i in &members {
                 self.model.push(&mut batch, &inputs[i], skip)?;
             }
@@ -265,7 +265,7 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::encode`].
     pub fn batch<S: AsRef<str>>(&self, texts: &[S]) -> Result<Batch> {
-        let mut batch = Batch::new(self.program().recording().tile);
+        let mut batch = Batch::of(self.program().recording());
         for text in texts {
             self.model.push(&mut batch, &self.encode(text.as_ref())?, 0)?;
         }

@@ -220,7 +220,7 @@ fn an_allocation_beyond_the_limits_is_an_error_with_the_numbers() {
     // 128 MiB of bindings / (4 · 1536) bytes: more tokens than this cannot be in one batch, however it is asked for
     let most = encoder.program().max_tokens();
     assert_eq!(most, (128 << 20) / (4 * 1536));
-    let mut batch = Batch::new(encoder.program().recording().tile);
+    let mut batch = Batch::of(encoder.program().recording());
     batch.push((0..most as u32 + 1).map(|i| (i % 100, i % 512, 0)), 0);
     let error = pollster::block_on(encoder.program().run(&batch)).unwrap_err();
     assert!(matches!(&error, Error::OutOfMemory(what) if what.contains("134217728")), "{error:?}");

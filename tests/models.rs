@@ -161,7 +161,7 @@ fn chunks_of_weights_change_no_bit() {
     use thalweg::files::{Checkpoint, Config, Source};
     use thalweg::kernels::matmul::Form;
     use thalweg::model::{Layout, Spec, upload};
-    use thalweg::schedule::{Batch, Choices, Program, Purpose, record};
+    use thalweg::schedule::{Batch, Choices, Program, Purpose, Watch, record};
     let folder = fixtures("models/roberta_odd");
     let (spec, family) = Spec::read(&Config::open(&folder).unwrap()).unwrap();
     let sources = [Source::Folder(Checkpoint::open(&folder).unwrap())];
@@ -181,9 +181,9 @@ fn chunks_of_weights_change_no_bit() {
         );
         for matmul in Form::on(GPU.capabilities()) {
             let choices = Choices { matmul, ..Choices::of(GPU.capabilities()) };
-            let recording = record(&spec, &layout.tensors, &Purpose::Trace, choices, &points);
+            let recording = record(&spec, &layout.tensors, &Purpose::Trace, choices, &Watch::taps(&points));
             let program = Program::new(&GPU, recording, weights.clone().into()).unwrap();
-            let mut batch = Batch::new(program.recording().tile);
+            let mut batch = Batch::of(program.recording());
             batch.push((0..30).map(|i| (i * 9, i + 2, 0)), 0);
             traces.push(pollster::block_on(program.run(&batch)).unwrap());
         }

@@ -50,7 +50,7 @@ impl<'a> Session<'a> {
     }
 
     fn batch(&self, ids: &[u32], range: std::ops::Range<usize>, chooses: bool) -> Batch {
-        let mut batch = Batch::new(self.prefill.recording().tile);
+        let mut batch = Batch::of(self.prefill.recording());
         let draw = chooses.then_some(Draw {
             temperature: 0.0,
             top_k: 0,

@@ -7,6 +7,7 @@ pub(crate) mod attention_merge;
 pub(crate) mod attention_scores;
 pub(crate) mod attention_split;
 mod case;
+pub(crate) mod edit;
 pub(crate) mod embed;
 mod expected;
 pub(crate) mod forward;
@@ -32,6 +33,7 @@ pub(crate) mod sample;
 mod self_check;
 pub(crate) mod soft_cap;
 pub(crate) mod softmax;
+pub(crate) mod split_heads;
 mod vectors;
 
 pub use case::{Case, Fault, Inputs, Plan, Size, relative_error};
@@ -72,6 +74,8 @@ pub fn plans() -> Vec<Plan> {
         pool::plans,
         l2_normalize::plans,
         sample::plans,
+        edit::plans,
+        split_heads::plans,
     ];
     makers.iter().flat_map(|make| make()).collect()
 }

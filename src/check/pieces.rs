@@ -15,7 +15,7 @@ use crate::kernels::WeightType;
 use crate::kernels::attention::{self, PAGE};
 use crate::kernels::matmul::Form;
 use crate::model::Spec;
-use crate::schedule::{Batch, CacheView, Choices, Head, Outcome, Program, Purpose, record};
+use crate::schedule::{Batch, CacheView, Choices, Head, Outcome, Program, Purpose, Watch, record};
 use crate::stream::{Kind, Point};
 
 /// Allowed relative error of every point of the stream.
@@ -99,13 +99,13 @@ pub(crate) fn program(
     choices: Choices,
     points: &[Point],
 ) -> Result<Program> {
-    let recording = record(&model.spec, &model.tensors, purpose, choices, points);
+    let recording = record(&model.spec, &model.tensors, purpose, choices, &Watch::taps(points));
     Program::new(gpu, recording, Arc::clone(weights))
 }
 
 /// Whole sequences, one behind another.
 pub(crate) fn batch(model: &Model, program: &Program, sequences: &[Vec<u32>]) -> Batch {
-    let mut batch = Batch::new(program.recording().tile);
+    let mut batch = Batch::of(program.recording());
     for ids in sequences {
         for rope in 0..model.spec.ropes.len() {
             batch.push_angles(rope, &model.angles(rope, ids.len(), 0..ids.len()));
@@ -269,7 +269,7 @@ fn steps(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wrong> {
 
 /// Parts of sessions whose cache is the page of that number.
 fn cached(model: &Model, program: &Program, parts: &[(usize, &Vec<u32>, std::ops::Range<usize>)]) -> Batch {
-    let mut batch = Batch::new(program.recording().tile);
+    let mut batch = Batch::of(program.recording());
     for (page, ids, range) in parts {
         batch.push_cached(&ids[range.clone()], range.start as u32, &[*page as u32], None, &[]);
         for rope in 0..model.spec.ropes.len() {

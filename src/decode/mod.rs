@@ -21,8 +21,8 @@ use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
 use crate::kernels::sample::NO_TOKEN;
 use crate::model::{Files, LoadOptions, Model};
-use crate::schedule::{Batch, Dims, DispatchTime, Outcome, Program, Purpose, record};
-use crate::stream::{Point, Trace};
+use crate::schedule::{Batch, Dims, DispatchTime, Outcome, Program, Purpose, Watch, record};
+use crate::stream::{Edit, Point, Trace, Uploaded, edited_points};
 use pool::Pool;
 
 /// A language model on the GPU: cheap to clone, `Send + Sync`, shared by all of its sessions.
@@ -35,11 +35,35 @@ struct Inner {
     /// Held while pages are dealt out and a forward is submitted, so that no forward writes into buffers that have just
     /// been replaced; never across an await.
     pool: Mutex<Pool>,
+    plain: Programs,
+    /// Those of sessions that edit, by their points: the latest few.
+    touched: Mutex<Vec<(Watch, Arc<Programs>)>>,
+    eos: Vec<u32>,
+}
+
+/// The forwards of sessions.
+struct Programs {
     prefill: Program,
     decode: Program,
     logits: Program,
-    eos: Vec<u32>,
 }
+
+impl Programs {
+    fn new(model: &Model, watch: &Watch) -> Result<Self> {
+        let compile = |purpose: Purpose| {
+            let recording = record(&model.spec, &model.tensors, &purpose, model.choices, watch);
+            Program::new(&model.gpu, recording, Arc::clone(&model.weights))
+        };
+        Ok(Programs {
+            prefill: compile(Purpose::Prefill)?.within(CHUNK_TIME),
+            decode: compile(Purpose::Decode)?,
+            logits: compile(Purpose::Logits)?,
+        })
+    }
+}
+
+/// Sets of points whose programs are kept.
+const MOST_TOUCHED: usize = 4;
 
 /// The most tokens of a prefill's chunk.
 const CHUNK: usize = 512;
@@ -78,15 +102,9 @@ impl Decoder {
         plan.check(gpu)?;
         let purposes = [Purpose::Prefill, Purpose::Decode, Purpose::Logits];
         let model = Model::open(gpu, files, layout, &purposes, &options).await?;
-        let compile = |purpose: Purpose| {
-            let recording = record(&model.spec, &model.tensors, &purpose, model.choices, &[]);
-            Program::new(gpu, recording, Arc::clone(&model.weights))
-        };
-        let prefill = compile(Purpose::Prefill)?.within(CHUNK_TIME);
-        let decode = compile(Purpose::Decode)?;
-        let logits = compile(Purpose::Logits)?;
+        let plain = Programs::new(&model, &Watch::default())?;
         let pool = Mutex::new(Pool::new(gpu, &model.spec));
-        let decoder = Decoder(Arc::new(Inner { model, plan, pool, prefill, decode, logits, eos }));
+        let decoder = Decoder(Arc::new(Inner { model, plan, pool, plain, touched: Mutex::default(), eos }));
         decoder.reserve(decoder.0.plan.context)?;
         Ok(decoder)
     }
@@ -114,6 +132,7 @@ impl Decoder {
     /// [`Error::Input`] naming an option that is out of its range, [`Error::OutOfMemory`].
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
         options.sampling.validate()?;
+        self.check_edits(&options.edits)?;
         self.reserve(options.reserve.min(self.max_tokens()))?;
         Ok(Session::new(self.clone(), options))
     }
@@ -140,7 +159,7 @@ impl Decoder {
         }
         let mut chosen = Vec::new();
         if !running.is_empty() {
-            chosen = self.forward(&self.0.decode, &mut running, 1, true).await?.output;
+            chosen = self.forward(|programs| &programs.decode, &mut running, 1, true).await?.output;
         }
         let lost = chosen.iter().position(|id| id.to_bits() == NO_TOKEN).map(|i| running[i].tokens.clone());
         if let Some(tokens) = lost {
@@ -206,9 +225,9 @@ impl Decoder {
         session.ready()?;
         session.catch_up().await?;
         session.make_room(1)?;
-        let program = &self.0.decode;
-        let mut batch = Batch::new(program.recording().tile);
-        session.push(&mut batch, 1, true)?;
+        let program = &self.0.plain.decode;
+        let mut batch = Batch::of(program.recording());
+        session.push(&mut batch, &mut Uploaded::default(), program.recording(), 1, true)?;
         let profile = {
             let pool = self.pool();
             program.start_profile(&batch, Some(pool.view()))?
@@ -218,18 +237,18 @@ impl Decoder {
 
     /// The program of a prefill's chunks, for benchmarks and tests.
     pub fn prefill_program(&self) -> &Program {
-        &self.0.prefill
+        &self.0.plain.prefill
     }
 
     /// The program of a decode step, for benchmarks and tests.
     pub fn decode_program(&self) -> &Program {
-        &self.0.decode
+        &self.0.plain.decode
     }
 
     /// The longest that one submission of a prefill took since this was last asked, its waits included: what another user of
     /// the GPU had to wait for.
     pub fn longest_prefill_submission(&self) -> Duration {
-        self.0.prefill.pace().longest()
+        self.0.plain.prefill.pace().longest()
     }
 
     /// Names the model and its weights, for files that belong to them.
@@ -252,7 +271,7 @@ impl Decoder {
         let pages = tokens.div_ceil(PAGE as usize);
         let mut pool = self.pool();
         pool.reserve(pages)?;
-        let Inner { prefill, decode, .. } = &*self.0;
+        let Programs { prefill, decode, .. } = &self.0.plain;
         let splits = (tokens as u32).div_ceil(SPLIT);
         let base = Dims { pages: pages as u32, splits, ..Dims::default() };
         decode.prepare(Dims { tokens: 1, sequences: 1, tiles: 1, seen: tokens as u32, ..base }, Some(pool.view()))?;
@@ -263,11 +282,12 @@ impl Decoder {
 
     /// How many of the `left` tokens the next chunk of a prefill takes, after `past` tokens.
     fn chunk(&self, past: usize, left: usize) -> usize {
-        let recording = self.0.prefill.recording();
+        let prefill = &self.0.plain.prefill;
+        let recording = prefill.recording();
         let seconds = |count: usize| {
             let (tokens, pairs) = (count as u32, (count * (past + count)).min(u32::MAX as usize) as u32);
             let dims = Dims { tokens, pairs, tiles: tokens.div_ceil(recording.tile), ..Dims::default() };
-            self.0.prefill.pace().seconds(recording.flops(&dims))
+            prefill.pace().seconds(recording.flops(&dims))
         };
         let mut count = left.min(CHUNK);
         // products take 8 rows in the time of one
@@ -279,10 +299,11 @@ impl Decoder {
 
     /// Brings the next `count` tokens of a session into the cache.
     async fn prefill(&self, session: &mut Session, count: usize) -> Result<()> {
-        let program = &self.0.prefill;
+        let programs = self.programs(session.options.edits.iter()).await?;
+        let program = programs.as_ref().map_or(&self.0.plain.prefill, |programs| &programs.prefill);
         session.make_room(count)?;
-        let mut batch = Batch::new(program.recording().tile);
-        session.push(&mut batch, count, false)?;
+        let mut batch = Batch::of(program.recording());
+        session.push(&mut batch, &mut Uploaded::default(), program.recording(), count, false)?;
         let mut parts = {
             let pool = self.pool();
             program.begin(&batch, Some(pool.view()))?
@@ -302,11 +323,36 @@ impl Decoder {
         Ok(())
     }
 
+    /// Fails where the model cannot have an edit.
+    fn check_edits(&self, edits: &[Edit]) -> Result<()> {
+        edits.iter().try_for_each(|edit| edit.check(&self.0.model.spec))
+    }
+
+    /// The programs for edits, made when they are first asked for; `None` where nothing is edited.
+    async fn programs<'a>(&self, edits: impl Iterator<Item = &'a Edit>) -> Result<Option<Arc<Programs>>> {
+        let watch = Watch { edits: edited_points(edits), ..Watch::default() };
+        if watch.edits.is_empty() {
+            return Ok(None);
+        }
+        let touched = || self.0.touched.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, programs)) = touched().iter().find(|(known, _)| *known == watch) {
+            return Ok(Some(Arc::clone(programs)));
+        }
+        let programs = Arc::new(Programs::new(&self.0.model, &watch)?);
+        self.0.model.try_variants(programs.decode.recording()).await?;
+        let mut touched = touched();
+        if touched.len() == MOST_TOUCHED {
+            touched.remove(0);
+        }
+        touched.push((watch, Arc::clone(&programs)));
+        Ok(Some(programs))
+    }
+
     /// The logits after a session's last token.
     async fn logits_of(&self, session: &mut Session) -> Result<Vec<f32>> {
         session.ready()?;
         session.catch_up().await?;
-        let logits = self.forward(&self.0.logits, &mut [session], 1, false).await?.output;
+        let logits = self.forward(|programs| &programs.logits, &mut [session], 1, false).await?.output;
         match logits.iter().all(|x| x.is_finite()) {
             true => Ok(logits),
             false => Err(self.0.model.not_finite(&session.tokens).await),
@@ -316,15 +362,17 @@ impl Decoder {
     /// Runs the next `count` tokens of each session in one batch.
     async fn forward(
         &self,
-        program: &Program,
+        which: fn(&Programs) -> &Program,
         sessions: &mut [&mut Session],
         count: usize,
         chosen: bool,
     ) -> Result<Outcome> {
-        let mut batch = Batch::new(program.recording().tile);
+        let programs = self.programs(sessions.iter().flat_map(|session| &*session.options.edits)).await?;
+        let program = which(programs.as_deref().unwrap_or(&self.0.plain));
+        let (mut batch, mut uploaded) = (Batch::of(program.recording()), Uploaded::default());
         for session in sessions.iter_mut() {
             session.make_room(count)?;
-            session.push(&mut batch, count, chosen)?;
+            session.push(&mut batch, &mut uploaded, program.recording(), count, chosen)?;
         }
         let running = {
             let pool = self.pool();

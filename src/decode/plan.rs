@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::gpu::Gpu;
 use crate::kernels::attention::{PAGE, SPLIT};
 use crate::model::{Files, Layout, LoadOptions, Spec};
-use crate::schedule::{Dims, Purpose, record};
+use crate::schedule::{Dims, Purpose, Watch, record};
 
 /// What is made at load where nothing else is asked for: room for so many tokens.
 const CONTEXT: usize = 2048;
@@ -71,7 +71,9 @@ impl MemoryPlan {
         };
         let scratch = forwards
             .into_iter()
-            .map(|(purpose, dims)| record(spec, &layout.tensors, &purpose, choices, &[]).workspace_bytes(&dims))
+            .map(|(purpose, dims)| {
+                record(spec, &layout.tensors, &purpose, choices, &Watch::default()).workspace_bytes(&dims)
+            })
             .sum();
         let rows = u64::from(pages) * u64::from(PAGE);
         MemoryPlan {

@@ -22,8 +22,14 @@ impl Session {
     /// bits. How tokens are chosen is not part of it.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::OutOfMemory`], [`Error::DeviceLost`], [`Error::Cancelled`].
+    /// [`Error::Input`] where the stream is edited; [`Error::Io`], [`Error::OutOfMemory`], [`Error::DeviceLost`],
+    /// [`Error::Cancelled`].
     pub async fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        if !self.options.edits.is_empty() {
+            return Err(Error::Input(
+                "a session whose stream is edited cannot be saved: its cache is not the model's".into(),
+            ));
+        }
         let spec = self.decoder.model().spec();
         let width = 2 * spec.num_key_value_heads * spec.head_size;
         let tokens: Vec<i32> = self.tokens.iter().map(|&id| id as i32).collect();
@@ -107,6 +113,9 @@ impl Decoder {
         session.ended = said(ENDED) == Some("true");
         if !session.resume(epochs) {
             return Ok(session); // the cache is made anew with the first step
+        }
+        if !session.options.edits.is_empty() {
+            return Ok(session); // what was saved was not edited
         }
         session.make_room(cached)?;
         let step = PAGE as usize;

@@ -1,11 +1,13 @@
 //! A session: the tokens of one text, and the pages that hold their keys and values.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::{Decoder, Sampling};
 use crate::error::{Error, Result};
 use crate::kernels::attention::PAGE;
-use crate::schedule::Batch;
+use crate::schedule::{Batch, Recording};
+use crate::stream::{Edit, Uploaded, enter};
 use crate::task::Task;
 
 /// How a session goes on.
@@ -17,6 +19,8 @@ pub struct SessionOptions {
     pub ignore_eos: bool,
     /// Pages are reserved for so many tokens at once; the cache grows by itself beyond them.
     pub reserve: usize,
+    /// What is changed in the stream, of prompt and continuation alike, at positions in the whole text.
+    pub edits: Arc<[Edit]>,
     /// Cancels prefill and decoding, and watches prefill; progress is in tokens.
     pub task: Task,
 }
@@ -72,6 +76,18 @@ impl Session {
     pub fn set_sampling(&mut self, sampling: Sampling) -> Result<()> {
         sampling.validate()?;
         self.options.sampling = sampling;
+        Ok(())
+    }
+
+    /// Changes the stream in another way from now on, and for the whole text: the cache is made anew with the next call.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming an edit that the model cannot have.
+    pub fn set_edits(&mut self, edits: Arc<[Edit]>) -> Result<()> {
+        self.decoder.check_edits(&edits)?;
+        self.options.edits = edits;
+        self.cached = 0;
+        self.keep_pages();
         Ok(())
     }
 
@@ -262,7 +278,15 @@ impl Session {
     }
 
     /// Appends the next `count` tokens to a batch; with a draw, what follows them is chosen.
-    pub(super) fn push(&self, batch: &mut Batch, count: usize, chosen: bool) -> Result<()> {
+    pub(super) fn push(
+        &self,
+        batch: &mut Batch,
+        uploaded: &mut Uploaded,
+        recording: &Recording,
+        count: usize,
+        chosen: bool,
+    ) -> Result<()> {
+        let first = batch.dims().tokens as usize;
         let sampling = &self.options.sampling;
         let draw = if chosen { Some(sampling.draw(self.tokens.len() as u32)?) } else { None };
         let seen = if sampling.needs_seen() { &self.seen[..] } else { &[] };
@@ -274,6 +298,8 @@ impl Session {
             (past..past + count as u32).for_each(|position| rope.angles(frequencies, position, &mut angles));
             batch.push_angles(i, &angles);
         }
+        let spec = self.decoder.model().spec();
+        enter(&self.options.edits, spec, recording, batch, uploaded, first..first + count, self.cached);
         Ok(())
     }
 

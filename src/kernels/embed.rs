@@ -28,7 +28,7 @@ pub struct Embed {
     pub positions: Option<Slot>,
     /// Token types, f32 `[types, columns]`.
     pub types: Option<Slot>,
-    /// The sum is multiplied by this.
+    /// Words are multiplied by this.
     pub scale: f32,
 }
 

@@ -5,6 +5,7 @@ pub mod attention;
 pub mod attention_merge;
 pub mod attention_scores;
 pub mod attention_split;
+pub mod edit;
 pub mod embed;
 pub mod gate;
 pub mod kv_store;
@@ -20,6 +21,7 @@ pub mod rope;
 pub mod sample;
 pub mod soft_cap;
 pub mod softmax;
+pub mod split_heads;
 mod weight;
 
 pub use weight::{WeightType, padded};
@@ -58,6 +60,8 @@ pub const KERNELS: &[Kernel] = &[
     pool::KERNEL,
     l2_normalize::KERNEL,
     sample::KERNEL,
+    edit::KERNEL,
+    split_heads::KERNEL,
 ];
 
 /// What forms need in which 8 neighbours hand around what each has loaded: they are in one subgroup.

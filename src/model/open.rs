@@ -16,8 +16,8 @@ use crate::files::{
     Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids, gguf_chat_templates, gguf_eos_ids,
 };
 use crate::gpu::Gpu;
-use crate::schedule::{Batch, Choices, Outcome, Program, Purpose, record};
-use crate::stream::{Kind, Point, Tensor, Trace};
+use crate::schedule::{Batch, Choices, Purpose, Recording, Watch, record};
+use crate::stream::{Look, Point, Probe, Trace};
 use crate::task::Task;
 
 /// How a model is loaded.
@@ -95,7 +95,7 @@ impl Model {
         let mut choices = options.choices(gpu);
         if options.choices.is_none() && !options.skip_self_check {
             let (spec, tensors) = (&files.spec, &layout.tensors);
-            let record = |purpose, choices| record(spec, tensors, purpose, choices, &[]);
+            let record = |purpose, choices| record(spec, tensors, purpose, choices, &Watch::default());
             let variants = |choices| purposes.iter().flat_map(|purpose| record(purpose, choices).variants()).collect();
             choices = gpu.right(choices, variants).await?;
         }
@@ -189,29 +189,9 @@ impl Model {
     /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary; [`Error::OutOfMemory`],
     /// [`Error::DeviceLost`].
     pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        let most = self.spec.max_tokens();
-        if ids.is_empty() || ids.len() > most {
-            return Err(Error::Input(format!("{} token ids were given, and this model takes 1 to {most}", ids.len())));
-        }
-        let recording = record(&self.spec, &self.tensors, &Purpose::Trace, self.choices, points);
-        if self.options.choices.is_none() && !self.options.skip_self_check {
-            // what the points need besides what was tried at load
-            self.gpu.all_right(&recording.variants()).await?;
-        }
-        let program = Program::new(&self.gpu, recording, Arc::clone(&self.weights))?;
-        let mut batch = Batch::new(program.recording().tile);
-        let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
-        self.push(&mut batch, &input, 0)?;
-        let Outcome { captures, .. } = program.run(&batch).await?;
-        let mut trace = Trace { ids: ids.to_vec(), tensors: Default::default() };
-        for (capture, data) in program.recording().captures.iter().zip(captures) {
-            for (point, columns) in &capture.points {
-                let rows = data.chunks_exact(capture.columns);
-                let data = rows.flat_map(|row| &row[columns.clone()]).copied().collect();
-                trace.tensors.insert(*point, Tensor { shape: self.shape(*point, ids.len()), data });
-            }
-        }
-        Ok(trace)
+        let probe = Probe::new(self, &Purpose::Trace, Watch::taps(points)).await?;
+        let mut seen = probe.run(&[Look::new(ids)]).await?;
+        Ok(seen.remove(0).trace)
     }
 
     /// [`Model::trace`], blocking the calling thread.
@@ -219,16 +199,21 @@ impl Model {
         pollster::block_on(self.trace(ids, points))
     }
 
-    /// A point's shape for a sequence of that many tokens.
-    fn shape(&self, point: Point, tokens: usize) -> Vec<usize> {
-        let spec = &self.spec;
-        match point.kind {
-            Kind::Q | Kind::Z => vec![tokens, spec.num_attention_heads, spec.head_size],
-            Kind::K | Kind::V => vec![tokens, spec.num_key_value_heads, spec.head_size],
-            Kind::Pattern => vec![spec.num_attention_heads, tokens, tokens],
-            Kind::Logits => vec![tokens, spec.vocab_size],
-            _ => vec![tokens, spec.hidden_size],
+    /// Tries what a recording runs besides what was tried at load.
+    pub(crate) async fn try_variants(&self, recording: &Recording) -> Result<()> {
+        if self.options.choices.is_none() && !self.options.skip_self_check {
+            self.gpu.all_right(&recording.variants()).await?;
         }
+        Ok(())
+    }
+
+    /// A sequence has tokens, and no more than there are positions.
+    pub(crate) fn check_length(&self, ids: &[u32]) -> Result<()> {
+        let most = self.spec.max_tokens();
+        if ids.is_empty() || ids.len() > most {
+            return Err(Error::Input(format!("{} token ids were given, and this model takes 1 to {most}", ids.len())));
+        }
+        Ok(())
     }
 
     /// Appends a sequence to a batch, with errors that name what is wrong with its tokens.

@@ -2,7 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use super::recording::{Bounds, Dims, Input, Recording, Slot};
+use super::edits::{Edits, RowEdit};
+use super::recording::{Bounds, Dims, Input, Recording, Site, Slot};
 use crate::error::{Error, Result};
 use crate::kernels::attention::{PAGE, SPLIT};
 
@@ -22,6 +23,7 @@ pub struct Batch {
     draws: Vec<Draw>,
     pages: Vec<u32>,
     seen: Vec<u32>,
+    edits: Edits,
     pairs: u32,
     splits: u32,
 }
@@ -75,6 +77,16 @@ pub struct Draw {
 impl Batch {
     /// An empty batch whose attention works on tiles of so many queries: those of the [`Recording`] that it is for.
     pub fn new(tile: u32) -> Self {
+        Self::editing(tile, 0)
+    }
+
+    /// An empty batch for a recording: of its tiles and its sites.
+    pub fn of(recording: &Recording) -> Self {
+        Self::editing(recording.tile, recording.sites.len())
+    }
+
+    /// An empty batch for a recording of so many sites.
+    pub(crate) fn editing(tile: u32, sites: usize) -> Self {
         Batch {
             tile: tile.max(1),
             needs: Bounds::default(),
@@ -86,6 +98,7 @@ impl Batch {
             draws: Vec::new(),
             pages: Vec::new(),
             seen: Vec::new(),
+            edits: Edits::new(sites),
             pairs: 0,
             splits: 0,
         }
@@ -104,6 +117,13 @@ impl Batch {
         }
         self.sequences.push([first, length, skip.min(length - 1), 0]);
         self.tile(first, length, 0, length, first);
+    }
+
+    /// The result that is wanted of the last sequence is of its tokens up to that position.
+    pub(crate) fn end_at(&mut self, position: usize) {
+        if let Some([_, length, ..]) = self.sequences.last_mut() {
+            *length = (*length).min(position as u32 + 1);
+        }
     }
 
     /// Appends tokens of a sequence whose first `past` are in the cache, and whose own keys and values go there: row
@@ -161,6 +181,22 @@ impl Batch {
     fn token(&mut self, id: u32, position: u32, kind: u32, row: u32) {
         self.tokens.push([id, position, kind, row]);
         self.needs = self.needs.with(id, position, kind);
+        self.edits.token();
+    }
+
+    /// Appends elements of what is set, added or projected out, and says where they begin.
+    pub fn vector(&mut self, elements: &[f32]) -> u32 {
+        self.edits.vector(elements)
+    }
+
+    /// Edits a token's row at a site, after what was said of it there before.
+    pub fn edit(&mut self, sites: &[Site], site: usize, edit: RowEdit) {
+        self.edits.push(sites, site, edit);
+    }
+
+    /// What is changed.
+    pub fn edits(&self) -> &Edits {
+        &self.edits
     }
 
     fn tile(&mut self, first: u32, own: u32, past: u32, length: u32, keys: u32) {
@@ -207,7 +243,7 @@ impl Batch {
         if self.seen.iter().any(|&id| id >= has.ids) {
             return Err(Error::Input(format!("a seen token beyond the vocabulary of {}", has.ids)));
         }
-        Ok(())
+        self.edits.check(recording, &self.dims())
     }
 
     /// Its sizes.
@@ -220,6 +256,8 @@ impl Batch {
             pages: self.pages.len() as u32,
             splits: self.splits,
             seen: self.seen.len() as u32,
+            changes: self.edits.changes().len() as u32,
+            vectors: self.edits.vectors().len() as u32,
         }
     }
 
@@ -247,6 +285,9 @@ impl Batch {
             Input::Draws => bytemuck::cast_slice(&self.draws),
             Input::Pages => bytemuck::cast_slice(&self.pages),
             Input::Seen => bytemuck::cast_slice(&self.seen),
+            Input::Edits => bytemuck::cast_slice(self.edits.firsts()),
+            Input::Changes => bytemuck::cast_slice(self.edits.changes()),
+            Input::Vectors => bytemuck::cast_slice(self.edits.vectors()),
         }
     }
 }
@@ -265,6 +306,8 @@ mod tests {
             d_model: 4,
             scratch: Vec::new(),
             captures: Vec::new(),
+            sites: Vec::new(),
+            resumed: false,
             output: None,
             tile: 32,
             bounds: Bounds { ids: 4, positions: 4, types: 1 },

@@ -2,6 +2,7 @@
 
 mod batch;
 mod compile;
+mod edits;
 mod pace;
 mod profile;
 mod program;
@@ -9,12 +10,13 @@ mod recording;
 mod workspace;
 
 pub use batch::{Batch, Draw, Tile};
-pub use compile::{Choices, Head, Purpose, record};
+pub use compile::{Choices, Head, Purpose, Watch, record};
+pub use edits::{Change, Edits, Operation, RowEdit};
 pub use profile::DispatchTime;
 pub(crate) use profile::nanoseconds;
 pub(crate) use program::fold;
 pub use program::{Outcome, Program};
 pub use recording::{
-    Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Slot, Word, Work,
+    Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Site, Slot, Word, Work,
 };
 pub(crate) use workspace::CacheView;

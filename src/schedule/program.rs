@@ -157,6 +157,8 @@ impl Program {
             pages: few(dims.pages),
             splits: few(dims.splits),
             seen: few(dims.seen),
+            changes: few(dims.changes),
+            vectors: few(dims.vectors),
             ..dims
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::batch::{Draw, Tile};
+use super::edits::Change;
 use crate::kernels::Variant;
 use crate::stream::Point;
 
@@ -29,6 +30,10 @@ pub enum Dim {
     Partials,
     /// Token ids that a repetition penalty looks at.
     Seen,
+    /// Changes of rows.
+    Changes,
+    /// Elements of what is set, added or projected out.
+    Vectors,
 }
 
 /// The sizes of one batch, or the capacities of a workspace.
@@ -48,6 +53,10 @@ pub struct Dims {
     pub splits: u32,
     /// Token ids that a repetition penalty looks at.
     pub seen: u32,
+    /// Changes of rows.
+    pub changes: u32,
+    /// Elements of what is set, added or projected out.
+    pub vectors: u32,
 }
 
 impl Dims {
@@ -63,11 +72,14 @@ impl Dims {
             Dim::Splits => self.splits,
             Dim::Partials => self.tiles.saturating_mul(self.splits),
             Dim::Seen => self.seen,
+            Dim::Changes => self.changes,
+            Dim::Vectors => self.vectors,
         }
     }
 
-    fn all(&self) -> [u32; 7] {
-        [self.tokens, self.sequences, self.tiles, self.pairs, self.pages, self.splits, self.seen]
+    fn all(&self) -> [u32; 9] {
+        let Dims { tokens, sequences, tiles, pairs, pages, splits, seen, changes, vectors } = *self;
+        [tokens, sequences, tiles, pairs, pages, splits, seen, changes, vectors]
     }
 
     /// Whether every size is at most the other's.
@@ -85,6 +97,8 @@ impl Dims {
             pages: self.pages.max(other.pages),
             splits: self.splits.max(other.splits),
             seen: self.seen.max(other.seen),
+            changes: self.changes.max(other.changes),
+            vectors: self.vectors.max(other.vectors),
         }
     }
 }
@@ -200,11 +214,17 @@ pub enum Input {
     Pages,
     /// Token ids that a repetition penalty looks at, one sequence's behind another's.
     Seen,
+    /// The first change of each token at each of the recording's sites, `[tokens, sites]`.
+    Edits,
+    /// A [`Change`](super::Change) each.
+    Changes,
+    /// What is set, added or projected out, f32.
+    Vectors,
 }
 
 impl Input {
     /// All of them, in the order in which they are uploaded.
-    pub const ALL: [Input; 8] = [
+    pub const ALL: [Input; 11] = [
         Input::Tokens,
         Input::Sequences,
         Input::Tiles,
@@ -213,6 +233,9 @@ impl Input {
         Input::Draws,
         Input::Pages,
         Input::Seen,
+        Input::Edits,
+        Input::Changes,
+        Input::Vectors,
     ];
 
     /// The rotary embedding's with that number.
@@ -221,11 +244,13 @@ impl Input {
     /// How many there are.
     pub fn dim(self) -> Dim {
         match self {
-            Input::Tokens | Input::Angles | Input::LocalAngles => Dim::Tokens,
+            Input::Tokens | Input::Angles | Input::LocalAngles | Input::Edits => Dim::Tokens,
             Input::Sequences | Input::Draws => Dim::Sequences,
             Input::Tiles => Dim::Tiles,
             Input::Pages => Dim::Pages,
             Input::Seen => Dim::Seen,
+            Input::Changes => Dim::Changes,
+            Input::Vectors => Dim::Vectors,
         }
     }
 }
@@ -288,7 +313,22 @@ pub struct Capture {
     pub points: Vec<(Point, std::ops::Range<usize>)>,
 }
 
-/// A forward as plain data. Without captures it is the plain fused one.
+/// A place where a forward can be edited: what of each token's row belongs to a point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The point.
+    pub point: Point,
+    /// What is edited, f32 `[tokens, stride]`.
+    pub values: Slot,
+    /// Elements in a row.
+    pub stride: usize,
+    /// Where the point begins in a row.
+    pub first: usize,
+    /// Its elements.
+    pub columns: usize,
+}
+
+/// A forward as plain data. Without captures and sites it is the plain fused one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
     /// What is done, in order.
@@ -299,6 +339,10 @@ pub struct Recording {
     pub scratch: Vec<Scratch>,
     /// Copies for instruments.
     pub captures: Vec<Capture>,
+    /// Where batches may edit it, in order.
+    pub sites: Vec<Site>,
+    /// Whether it begins behind the embedding: every row of the stream must then be set at the first site.
+    pub resumed: bool,
     /// What comes back, and its size in f32 elements; `None` where only captures do.
     pub output: Option<(Slot, Extent)>,
     /// Queries in an attention tile.
@@ -332,6 +376,11 @@ impl Recording {
         Dims { pairs: kept(Dim::Pairs, dims.pairs), splits: kept(Dim::Partials, dims.splits), ..dims }
     }
 
+    /// The site of a point.
+    pub fn site(&self, point: Point) -> Option<usize> {
+        self.sites.iter().position(|site| site.point == point)
+    }
+
     /// The sizes that kernels are told in their parameters; the others are in the batch's own tables.
     pub(super) fn told_by_parameters(&self, dims: Dims) -> Dims {
         let told = |dim| {
@@ -343,6 +392,8 @@ impl Recording {
             pairs: kept(Dim::Pairs, dims.pairs),
             pages: kept(Dim::Pages, dims.pages),
             seen: kept(Dim::Seen, dims.seen),
+            changes: kept(Dim::Changes, dims.changes),
+            vectors: kept(Dim::Vectors, dims.vectors),
             ..dims
         }
     }
@@ -355,7 +406,9 @@ impl Recording {
             Input::Draws => size_of::<Draw>() as u64,
             Input::Angles => 8 * self.pairs[0] as u64,
             Input::LocalAngles => 8 * self.pairs[1] as u64,
-            Input::Pages | Input::Seen => 4,
+            Input::Pages | Input::Seen | Input::Vectors => 4,
+            Input::Edits => 4 * self.sites.len() as u64,
+            Input::Changes => size_of::<Change>() as u64,
         }
     }
 

@@ -49,6 +49,9 @@ struct UploadLayout {
     total: u64,
 }
 
+/// Bytes of an input of which a batch has nothing: no less than one entry of any.
+const LEAST: u64 = 48;
+
 impl UploadLayout {
     fn new(recording: &Recording, capacity: &Dims, limits: &wgpu::Limits) -> Self {
         let uniform = u64::from(limits.min_uniform_buffer_offset_alignment);
@@ -58,7 +61,7 @@ impl UploadLayout {
         let mut total = params;
         let inputs = Input::ALL.map(|input| {
             let offset = total.next_multiple_of(storage);
-            let size = recording.bytes(Slot::Input(input), capacity).max(16);
+            let size = recording.bytes(Slot::Input(input), capacity).max(LEAST);
             total = offset + size;
             (offset, size)
         });

@@ -1,7 +1,12 @@
-//! The residual stream's points: where it can be watched, by the field's names.
+//! Instruments on the residual stream: its points by the field's names, what passes them, and what is changed there.
 
+mod edit;
 mod points;
+mod probe;
 mod trace;
 
+pub use edit::{Action, Edit};
+pub(crate) use edit::{Uploaded, edited_points, enter};
 pub use points::{Kind, Point, parse_points};
+pub use probe::{Look, Probe, Seen};
 pub use trace::{Tensor, Trace};

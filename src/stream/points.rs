@@ -3,13 +3,19 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::model::{Placement, Spec};
+use crate::model::{Placement, Positions, Spec};
 
 /// What is seen at a point. Shapes are without a batch dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// What enters block 0, `[tokens, d_model]`.
     Embed,
+    /// The embedding of each token's id, as it is added, `[tokens, d_model]`; not part of `all`.
+    TokEmbed,
+    /// The embedding of its position; models with a table of positions only, not part of `all`.
+    PosEmbed,
+    /// The embedding of its type; models with a table of types only, not part of `all`.
+    TypeEmbed,
     /// The stream before a block, `[tokens, d_model]`.
     ResidPre,
     /// Queries after the bias, before QK norm and RoPE, `[tokens, heads, d_head]`.
@@ -22,12 +28,19 @@ pub enum Kind {
     Z,
     /// Attention weights, `[heads, tokens, tokens]` by query and key; not part of `all`.
     Pattern,
+    /// What each head adds through its columns of W_O, before bias and post-norm, `[tokens, heads, d_model]`; not part of
+    /// `all`.
+    Result,
+    /// What the residual connection carries past attention, `[tokens, d_model]`; not part of `all`.
+    AttnSkip,
     /// t1: exactly what attention adds to the stream, `[tokens, d_model]`.
     AttnOut,
     /// t2: the stream after attention was added, `[tokens, d_model]`.
     ResidMid,
     /// t3: t2 normalised; post-norm blocks only.
     NormalizedResidMid,
+    /// What the residual connection carries past the FFN, `[tokens, d_model]`; not part of `all`.
+    MlpSkip,
     /// t4: exactly what the FFN adds to the stream, `[tokens, d_model]`.
     MlpOut,
     /// t5: the stream after the FFN was added, `[tokens, d_model]`.
@@ -57,6 +70,9 @@ const fn row(kind: Kind, name: &'static str, short: Option<&'static str>, per_bl
 
 /// Every kind there is, in the order in which the stream passes it.
 const TABLE: &[Row] = &[
+    row(Kind::TokEmbed, "hook_tok_embed", None, false, false),
+    row(Kind::PosEmbed, "hook_pos_embed", None, false, false),
+    row(Kind::TypeEmbed, "hook_type_embed", None, false, false),
     row(Kind::Embed, "hook_embed", None, false, true),
     row(Kind::ResidPre, "hook_resid_pre", None, true, true),
     row(Kind::Q, "attn.hook_q", None, true, true),
@@ -64,9 +80,12 @@ const TABLE: &[Row] = &[
     row(Kind::V, "attn.hook_v", None, true, true),
     row(Kind::Z, "attn.hook_z", None, true, true),
     row(Kind::Pattern, "attn.hook_pattern", None, true, false),
+    row(Kind::Result, "attn.hook_result", None, true, false),
+    row(Kind::AttnSkip, "hook_attn_skip", None, true, false),
     row(Kind::AttnOut, "hook_attn_out", Some("t1"), true, true),
     row(Kind::ResidMid, "hook_resid_mid", Some("t2"), true, true),
     row(Kind::NormalizedResidMid, "hook_normalized_resid_mid", Some("t3"), true, true),
+    row(Kind::MlpSkip, "hook_mlp_skip", None, true, false),
     row(Kind::MlpOut, "hook_mlp_out", Some("t4"), true, true),
     row(Kind::ResidPost, "hook_resid_post", Some("t5"), true, true),
     row(Kind::NormalizedResidPost, "hook_normalized_resid_post", Some("h"), true, true),
@@ -78,6 +97,16 @@ impl Kind {
     fn row(self) -> &'static Row {
         // the table has a row for every kind, which a test checks
         TABLE.iter().find(|r| r.kind == self).unwrap_or(&TABLE[0])
+    }
+
+    /// Whether its rows have heads.
+    pub fn has_heads(self) -> bool {
+        matches!(self, Kind::Q | Kind::K | Kind::V | Kind::Z | Kind::Pattern | Kind::Result)
+    }
+
+    /// Whether it can be edited: all but what is only made to be seen.
+    pub fn is_editable(self) -> bool {
+        !matches!(self, Kind::Pattern | Kind::Result | Kind::TokEmbed | Kind::PosEmbed | Kind::TypeEmbed)
     }
 
     /// Every kind.
@@ -101,23 +130,56 @@ impl Point {
         Point { block, kind }
     }
 
+    /// Heads of its rows; 1 where it has none.
+    pub fn heads(&self, spec: &Spec) -> usize {
+        match self.kind {
+            Kind::K | Kind::V => spec.num_key_value_heads,
+            kind if kind.has_heads() => spec.num_attention_heads,
+            _ => 1,
+        }
+    }
+
+    /// Elements of a token's row; of a pattern there are no such rows.
+    pub fn width(&self, spec: &Spec) -> usize {
+        match self.kind {
+            Kind::Q | Kind::K | Kind::V | Kind::Z => self.heads(spec) * spec.head_size,
+            Kind::Result => self.heads(spec) * spec.hidden_size,
+            Kind::Logits => spec.vocab_size,
+            _ => spec.hidden_size,
+        }
+    }
+
+    /// Its shape for a sequence of that many tokens.
+    pub fn shape(&self, spec: &Spec, tokens: usize) -> Vec<usize> {
+        let heads = self.heads(spec);
+        match self.kind {
+            Kind::Pattern => vec![heads, tokens, tokens],
+            kind if kind.has_heads() => vec![tokens, heads, self.width(spec) / heads],
+            _ => vec![tokens, self.width(spec)],
+        }
+    }
+
     /// Every point of a model, in the order in which the stream passes them.
     pub fn of_model(spec: &Spec) -> Vec<Point> {
         let has = |kind: Kind| match kind {
             Kind::NormalizedResidMid | Kind::NormalizedResidPost => spec.placement == Placement::Post,
             // where both sublayers add to the block's input, there is no stream between them
             Kind::ResidMid => spec.placement != Placement::Parallel,
+            Kind::PosEmbed => spec.positions != Positions::Rotary,
+            Kind::TypeEmbed => spec.type_vocab_size > 0,
             Kind::FinalNormalized => spec.final_norm,
             Kind::Logits => spec.head.is_some(),
             _ => true,
         };
         let rows = || TABLE.iter().filter(|row| has(row.kind));
-        let mut points = vec![Point::new(0, Kind::Embed)];
+        let whole = |row: &&Row| !row.per_block;
+        let after = |row: &Row| matches!(row.kind, Kind::FinalNormalized | Kind::Logits);
+        let mut points: Vec<_> =
+            rows().filter(whole).filter(|row| !after(row)).map(|row| Point::new(0, row.kind)).collect();
         for block in 0..spec.num_hidden_layers {
             points.extend(rows().filter(|row| row.per_block).map(|row| Point::new(block, row.kind)));
         }
-        let after = rows().filter(|row| !row.per_block && row.kind != Kind::Embed);
-        points.extend(after.map(|row| Point::new(0, row.kind)));
+        points.extend(rows().filter(whole).filter(|row| after(row)).map(|row| Point::new(0, row.kind)));
         points
     }
 }

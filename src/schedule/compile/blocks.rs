@@ -1,6 +1,6 @@
 //! The blocks: attention, FFN, and what they add into the stream.
 
-use super::{Purpose, Recorder};
+use super::{Purpose, Recorder, Watch};
 use crate::kernels::attention::{Attention, Heads};
 use crate::kernels::attention_merge::AttentionMerge;
 use crate::kernels::attention_scores::AttentionScores;
@@ -12,6 +12,7 @@ use crate::kernels::residual_add::ResidualAdd;
 use crate::kernels::rms_norm::RmsNorm;
 use crate::kernels::rope::Rope;
 use crate::kernels::softmax::Softmax;
+use crate::kernels::split_heads::SplitHeads;
 use crate::model::{Block, Linear, Norm, Placement, QkNorm, Tensors};
 use crate::schedule::recording::{Capture, Command, Dim, Extent, Input, Slot};
 use crate::stream::{Kind, Point};
@@ -21,6 +22,8 @@ struct Sublayer<'a> {
     last: &'a Linear,
     /// What it adds to the stream.
     term: Kind,
+    /// What it is added to.
+    skip: Kind,
     post_norm: Option<Norm>,
 }
 
@@ -38,13 +41,17 @@ struct Rows {
     /// What pieces of keys give before they are merged.
     partial: Slot,
     pattern: Slot,
+    /// Each head alone, and what it adds.
+    split: Slot,
+    result: Slot,
 }
 
 impl Recorder<'_> {
     /// A sublayer's last product and its addition. Fused, the product adds into the stream; where the term itself is
     /// asked for, or is normalised first, it is stored and added by a kernel of its own, which changes no bit of the sum.
     fn add_into_stream(&mut self, block: usize, sublayer: &Sublayer<'_>, input: Slot, rows: &Rows) {
-        let tapped = self.wants(block, sublayer.term);
+        let tapped = self.touches(block, sublayer.term);
+        self.tap_row(block, Slot::Stream, sublayer.skip);
         if !tapped && sublayer.post_norm.is_none() {
             return self.linear(sublayer.last, input, MatMul::TOKENS, Activation::None, Output::AddToStream);
         }
@@ -60,11 +67,17 @@ impl Recorder<'_> {
 
     pub fn blocks(&mut self, tensors: &Tensors) {
         let rows = self.rows();
-        for (l, block) in tensors.blocks.iter().enumerate() {
+        for (l, block) in tensors.blocks.iter().enumerate().skip(self.watch.from.unwrap_or(0)) {
             let spec = self.spec;
             let post_norm = spec.placement == Placement::Post;
-            let attention = Sublayer { last: &block.o, term: Kind::AttnOut, post_norm: block.attention_post_norm };
-            let mlp = Sublayer { last: &block.down, term: Kind::MlpOut, post_norm: block.mlp_post_norm };
+            let attention = Sublayer {
+                last: &block.o,
+                term: Kind::AttnOut,
+                skip: Kind::AttnSkip,
+                post_norm: block.attention_post_norm,
+            };
+            let mlp =
+                Sublayer { last: &block.down, term: Kind::MlpOut, skip: Kind::MlpSkip, post_norm: block.mlp_post_norm };
             let before = |norm: Option<Norm>| norm.filter(|_| !post_norm);
             self.tap_row(l, Slot::Stream, Kind::ResidPre);
             let input = self.normed(before(block.attention_norm), &rows);
@@ -103,9 +116,11 @@ impl Recorder<'_> {
     fn rows(&mut self) -> Rows {
         let spec = self.spec;
         let (d, width) = (spec.hidden_size, spec.num_attention_heads * spec.head_size);
-        let asks = |kinds: &[Kind]| self.points.iter().any(|p| kinds.contains(&p.kind));
+        let Watch { taps, edits, .. } = self.watch;
+        let asks = |kinds: &[Kind]| taps.iter().chain(edits).any(|p| kinds.contains(&p.kind));
         let terms = asks(&[Kind::AttnOut, Kind::MlpOut]);
-        let patterns = asks(&[Kind::Pattern]);
+        let (patterns, results) = (asks(&[Kind::Pattern]), asks(&[Kind::Result]));
+        let heads = spec.num_attention_heads;
         let normalised_terms = matches!(spec.placement, Placement::Around | Placement::After);
         let qkv = self.scratch("qkv", spec.qkv_width(), Dim::Tokens);
         let z = self.scratch("z", width, Dim::Tokens);
@@ -123,7 +138,9 @@ impl Recorder<'_> {
             } else {
                 z
             },
-            pattern: if patterns { self.scratch("pattern", spec.num_attention_heads, Dim::Pairs) } else { z },
+            pattern: if patterns { self.scratch("pattern", heads, Dim::Pairs) } else { z },
+            split: if results { self.scratch("heads", heads * width, Dim::Tokens) } else { z },
+            result: if results { self.scratch("heads' terms", heads * d, Dim::Tokens) } else { z },
         }
     }
 
@@ -186,6 +203,19 @@ impl Recorder<'_> {
             );
         }
         self.tap(l, rows.z, width, &[(Kind::Z, 0..width)]);
+        if self.wants(l, Kind::Result) {
+            self.result(l, &tensors.blocks[l].o, rows);
+        }
+    }
+
+    /// What each head adds: its part of z through W_O, without the bias.
+    fn result(&mut self, l: usize, o: &Linear, rows: &Rows) {
+        let (heads, head_size, d) = (self.spec.num_attention_heads, self.spec.head_size, self.spec.hidden_size);
+        self.push(SplitHeads { z: rows.z, split: rows.split, heads, head_size }.dispatch());
+        let o = Linear { weight: o.weight.clone(), bias: Vec::new() };
+        let each = Extent::new(heads as u64, Dim::Tokens);
+        self.linear(&o, rows.split, each, Activation::None, Output::Store(rows.result));
+        self.tap(l, rows.result, heads * d, &[(Kind::Result, 0..heads * d)]);
     }
 
     /// Norms of queries and keys, in place.

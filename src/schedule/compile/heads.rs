@@ -1,6 +1,7 @@
 //! What follows the last block: pooling, the language model's head, the sampler.
 
 use super::{Head, Purpose, Recorder};
+use crate::files::Pooling;
 use crate::kernels::l2_normalize::L2Normalize;
 use crate::kernels::matmul::{Activation, MatMul, Output};
 use crate::kernels::pool::Pool;
@@ -14,15 +15,15 @@ impl Recorder<'_> {
     /// The final norm and the logits, as far as points ask for them.
     pub fn traced_head(&mut self, tensors: &Tensors) {
         let Some(norm) = tensors.final_norm else { return };
-        if !self.wants(0, Kind::FinalNormalized) && !self.wants(0, Kind::Logits) {
+        if !self.touches(0, Kind::FinalNormalized) && !self.touches(0, Kind::Logits) {
             return;
         }
         let normed = self.scratch("final norm", self.spec.hidden_size, Dim::Tokens);
         self.norm_into(norm, Slot::Stream, MatMul::TOKENS, normed);
         self.tap_row(0, normed, Kind::FinalNormalized);
-        if let Some(head) = tensors.head.as_ref().filter(|_| self.wants(0, Kind::Logits)) {
+        if let Some(head) = tensors.head.as_ref().filter(|_| self.touches(0, Kind::Logits)) {
             let vocab = self.spec.vocab_size;
-            let logits = self.logits(head, normed);
+            let logits = self.logits(head, normed, MatMul::TOKENS);
             self.tap(0, logits, vocab, &[(Kind::Logits, 0..vocab)]);
         }
     }
@@ -34,9 +35,11 @@ impl Recorder<'_> {
             normed = self.scratch("final norm", self.spec.hidden_size, Dim::Tokens);
             self.norm_into(norm, Slot::Stream, MatMul::TOKENS, normed);
         }
+        self.tap_row(0, normed, Kind::FinalNormalized);
         let Some(head) = &tensors.head else { return };
-        let logits = self.logits(head, normed);
+        let logits = self.logits(head, normed, MatMul::TOKENS);
         let vocab_size = self.spec.vocab_size;
+        self.tap(0, logits, vocab_size, &[(Kind::Logits, 0..vocab_size)]);
         if *self.purpose == Purpose::Logits {
             self.recording.output = Some((logits, Extent::new(vocab_size as u64, Dim::Tokens)));
             return;
@@ -46,10 +49,10 @@ impl Recorder<'_> {
         self.recording.output = Some((ids, Extent::new(1, Dim::Tokens)));
     }
 
-    /// The language model's head over every token, and the cap of its logits.
-    fn logits(&mut self, head: &Matrix, input: Slot) -> Slot {
-        let (rows, columns) = (MatMul::TOKENS, self.spec.vocab_size);
-        let logits = self.scratch("logits", columns, Dim::Tokens);
+    /// The language model's head over rows, and the cap of its logits.
+    fn logits(&mut self, head: &Matrix, input: Slot, rows: Extent) -> Slot {
+        let columns = self.spec.vocab_size;
+        let logits = self.scratch("logits", columns, rows.dim);
         let linear = Linear { weight: head.clone(), bias: Vec::new() };
         self.linear(&linear, input, rows, Activation::None, Output::Store(logits));
         if let Some(cap) = self.spec.head.and_then(|head| head.cap) {
@@ -58,10 +61,27 @@ impl Recorder<'_> {
         logits
     }
 
+    /// The logits after each sequence's last token.
+    pub fn score(&mut self, tensors: &Tensors) {
+        let columns = self.spec.hidden_size;
+        let (mode, rows) = (Pooling::LastToken, MatMul::SEQUENCES);
+        let mut last = self.scratch("last token", columns, Dim::Sequences);
+        self.push(Pool { mode, columns, pooled: last, out_columns: columns, out_first: 0 }.dispatch());
+        if let Some(norm) = tensors.final_norm {
+            let normed = self.scratch("final norm", columns, Dim::Sequences);
+            self.norm_into(norm, last, rows, normed);
+            last = normed;
+        }
+        let Some(head) = &tensors.head else { return };
+        let logits = self.logits(head, last, rows);
+        self.recording.output = Some((logits, Extent::new(self.spec.vocab_size as u64, Dim::Sequences)));
+    }
+
     /// An encoder's vectors, one for each sequence.
     pub fn pooled(&mut self, tensors: &Tensors, head: &Head) {
         if let Some(norm) = tensors.final_norm {
             self.norm_in_place(norm);
+            self.tap_row(0, Slot::Stream, Kind::FinalNormalized);
         }
         self.pool(head, &tensors.dense);
     }

@@ -5,11 +5,12 @@ mod blocks;
 mod heads;
 mod rows;
 
-use super::recording::{Bounds, Capture, Command, Dim, Dispatch, Extent, Recording, Scratch, Slot};
+use super::recording::{Bounds, Capture, Command, Dim, Dispatch, Extent, Recording, Scratch, Site, Slot, Word};
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
 use crate::kernels::Reduce;
 use crate::kernels::attention;
+use crate::kernels::edit::{self, Edit};
 use crate::kernels::embed::Embed;
 use crate::kernels::matmul;
 use crate::kernels::matvec;
@@ -54,6 +55,8 @@ pub enum Purpose {
     Decode,
     /// One token of each sequence goes into the cache, and the logits of the next come back.
     Logits,
+    /// Whole sequences, of each of which the logits after its last token come back.
+    Score,
 }
 
 impl Purpose {
@@ -77,13 +80,34 @@ pub struct Head {
     pub normalize: bool,
 }
 
+/// What instruments ask of a recording. The default is nothing, which is the plain fused forward.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Watch {
+    /// What comes back. A point that is edited too is seen as it is afterwards.
+    pub taps: Vec<Point>,
+    /// Where batches may edit. A forward that never gets to a point has no site for it.
+    pub edits: Vec<Point>,
+    /// The forward begins with this block, and not with the embedding: its first site is the stream before that block, where
+    /// a batch must set every row. The number of blocks leaves only what follows them.
+    pub from: Option<usize>,
+}
+
+impl Watch {
+    /// Points that come back.
+    pub fn taps(points: &[Point]) -> Self {
+        Watch { taps: points.to_vec(), ..Watch::default() }
+    }
+}
+
 /// Records a forward.
-pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choices, points: &[Point]) -> Recording {
+pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choices, watch: &Watch) -> Recording {
     let recording = Recording {
         commands: Vec::new(),
         d_model: spec.hidden_size,
         scratch: Vec::new(),
         captures: Vec::new(),
+        sites: Vec::new(),
+        resumed: watch.from.is_some(),
         output: None,
         tile: attention::tile(spec.head_size),
         bounds: Bounds {
@@ -96,15 +120,20 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         },
         pairs: [0, 1].map(|i| spec.ropes.get(i).map_or(0, |rope| rope.pairs)),
     };
-    let mut recorder = Recorder { spec, purpose, choices, points, recording };
-    recorder.embed(tensors);
+    let mut recorder = Recorder { spec, purpose, choices, watch, recording };
+    match watch.from {
+        None => recorder.embed(tensors),
+        Some(block) => recorder.resume(block),
+    }
     recorder.blocks(tensors);
     match purpose {
         Purpose::Trace => recorder.traced_head(tensors),
         Purpose::Embed(head) => recorder.pooled(tensors, head),
         Purpose::Prefill => {}
         Purpose::Decode | Purpose::Logits => recorder.next_token(tensors),
+        Purpose::Score => recorder.score(tensors),
     }
+    recorder.count_sites();
     recorder.recording
 }
 
@@ -112,7 +141,7 @@ struct Recorder<'a> {
     spec: &'a Spec,
     purpose: &'a Purpose,
     choices: Choices,
-    points: &'a [Point],
+    watch: &'a Watch,
     recording: Recording,
 }
 
@@ -127,11 +156,54 @@ impl Recorder<'_> {
     }
 
     fn wants(&self, block: usize, kind: Kind) -> bool {
-        self.points.contains(&Point::new(block, kind))
+        self.watch.taps.contains(&Point::new(block, kind))
     }
 
-    /// Captures the rows of a buffer for those of the points that were asked for; each point is a range of columns.
+    /// Whether a point is watched or edited.
+    fn touches(&self, block: usize, kind: Kind) -> bool {
+        self.wants(block, kind) || self.watch.edits.contains(&Point::new(block, kind))
+    }
+
+    /// Edits a point here, where that was asked for: `columns` of rows of `stride`.
+    fn edit(&mut self, block: usize, kind: Kind, values: Slot, stride: usize, columns: std::ops::Range<usize>) {
+        let point = Point::new(block, kind);
+        if self.watch.edits.contains(&point) {
+            self.site(Site { point, values, stride, first: columns.start, columns: columns.len() });
+        }
+    }
+
+    fn site(&mut self, site: Site) {
+        let (reduce, values, columns) = (self.choices.reduce, site.values, site.columns);
+        let number = self.recording.sites.len();
+        self.recording.sites.push(site);
+        self.push(Edit { reduce, values, columns, site: number, sites: 0 }.dispatch());
+    }
+
+    /// Edits are told how many sites there are, which is known at the end.
+    fn count_sites(&mut self) {
+        let sites = self.recording.sites.len() as u32;
+        for command in &mut self.recording.commands {
+            if let Command::Dispatch(dispatch) = command
+                && dispatch.variant.kernel == edit::KERNEL.name
+            {
+                dispatch.params[edit::SITES] = Word::U32(sites);
+            }
+        }
+    }
+
+    /// The stream before a block comes with the batch.
+    fn resume(&mut self, block: usize) {
+        let columns = self.spec.hidden_size;
+        let point = Point::new(block, Kind::ResidPre);
+        self.site(Site { point, values: Slot::Stream, stride: columns, first: 0, columns });
+        self.recording.commands.push(Command::Boundary);
+    }
+
+    /// Edits and captures the rows of a buffer for those of the points that were asked for; each point is a range of columns.
     fn tap(&mut self, block: usize, from: Slot, columns: usize, kinds: &[(Kind, std::ops::Range<usize>)]) {
+        for (kind, range) in kinds {
+            self.edit(block, *kind, from, columns, range.clone());
+        }
         let points: Vec<_> = kinds
             .iter()
             .filter(|(kind, _)| self.wants(block, *kind))
@@ -148,13 +220,34 @@ impl Recorder<'_> {
         self.recording.commands.push(Command::Capture(self.recording.captures.len() - 1));
     }
 
-    /// Captures the stream, or a term of its width.
+    /// Edits and captures the stream, or a term of its width.
     fn tap_row(&mut self, block: usize, from: Slot, kind: Kind) {
         let d = self.spec.hidden_size;
         self.tap(block, from, d, &[(kind, 0..d)]);
     }
 
     fn embed(&mut self, tensors: &Tensors) {
+        let scale = self.spec.embedding_scale;
+        // each table alone first, where it is asked for: the ids' weigh nothing where it is not theirs
+        for (kind, scale, positions, types) in [
+            (Kind::TokEmbed, scale, None, None),
+            (Kind::PosEmbed, 0.0, tensors.positions, None),
+            (Kind::TypeEmbed, 0.0, None, tensors.types),
+        ] {
+            if self.wants(0, kind) {
+                self.embed_from(tensors, scale, positions, types);
+                self.tap_row(0, Slot::Stream, kind);
+            }
+        }
+        self.embed_from(tensors, scale, tensors.positions, tensors.types);
+        if let Some(norm) = tensors.embedding_norm {
+            self.norm_in_place(norm);
+        }
+        self.tap_row(0, Slot::Stream, Kind::Embed);
+        self.recording.commands.push(Command::Boundary);
+    }
+
+    fn embed_from(&mut self, tensors: &Tensors, scale: f32, positions: Option<Slot>, types: Option<Slot>) {
         for chunk in &tensors.words.chunks {
             self.push(
                 Embed {
@@ -163,17 +256,12 @@ impl Recorder<'_> {
                     first_row: chunk.first_row,
                     rows: chunk.rows,
                     columns: self.spec.hidden_size,
-                    positions: tensors.positions,
-                    types: tensors.types,
-                    scale: self.spec.embedding_scale,
+                    positions,
+                    types,
+                    scale,
                 }
                 .dispatch(),
             );
         }
-        if let Some(norm) = tensors.embedding_norm {
-            self.norm_in_place(norm);
-        }
-        self.tap_row(0, Slot::Stream, Kind::Embed);
-        self.recording.commands.push(Command::Boundary);
     }
 }

@@ -1,0 +1,51 @@
+//! Host half of `shaders/split_heads.wgsl`: a row of all heads becomes a row for each.
+
+use super::{Kernel, ParamType::U32, Variant, read, write};
+use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
+
+/// Inventory entry.
+pub const KERNEL: Kernel = Kernel {
+    name: "split_heads",
+    token_local: true,
+    variants,
+    params: &[("rows", U32), ("heads", U32), ("head_size", U32)],
+};
+
+/// Each head alone.
+#[derive(Clone, Copy, Debug)]
+pub struct SplitHeads {
+    /// f32 `[tokens, heads, head_size]`.
+    pub z: Slot,
+    /// f32 `[tokens, heads, heads · head_size]`.
+    pub split: Slot,
+    /// Heads.
+    pub heads: usize,
+    /// Elements of a head.
+    pub head_size: usize,
+}
+
+fn variant() -> Variant {
+    Variant { bindings: vec![read("z"), write("split")], ..Variant::new("split_heads", &[]) }
+}
+
+fn variants() -> Vec<Variant> {
+    vec![variant()]
+}
+
+impl SplitHeads {
+    /// The dispatch.
+    pub fn dispatch(&self) -> Dispatch {
+        let elements = self.heads * self.heads * self.head_size;
+        Dispatch {
+            variant: variant(),
+            params: vec![
+                Word::Extent(Extent::new(self.heads as u64, Dim::Tokens)),
+                Word::U32(self.heads as u32),
+                Word::U32(self.head_size as u32),
+            ],
+            bindings: vec![self.z, self.split],
+            grid: Grid::new(Extent::new(elements as u64, Dim::Tokens), 64),
+            work: Work { flops: elements as f64, dim: Dim::Tokens },
+        }
+    }
+}

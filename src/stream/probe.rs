@@ -1,0 +1,182 @@
+//! A probe: a model's forward compiled for points that are watched and edited, run for sequence after sequence.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::edit::{Uploaded, enter};
+use super::{Edit, Kind, Point, Tensor, Trace};
+use crate::error::{Error, Result};
+use crate::files::Encoded;
+use crate::model::Model;
+use crate::schedule::{Batch, Operation, Outcome, Program, Purpose, RowEdit, Watch, record};
+
+/// A forward of a model for instruments: compiled once, run for any number of sequences.
+pub struct Probe<'m> {
+    model: &'m Model,
+    program: Program,
+    watch: Watch,
+}
+
+/// One sequence that goes through a probe.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'a> {
+    /// Its token ids, taken as they are.
+    pub ids: &'a [u32],
+    /// What is changed on its way, at points that the probe was made for.
+    pub edits: &'a [Edit],
+    /// Where the probe begins behind the embedding: the stream there, f32 `[tokens, d_model]`.
+    pub stream: Option<&'a [f32]>,
+    /// Of [`Purpose::Score`]: the position whose logits come back.
+    pub position: usize,
+}
+
+impl<'a> Look<'a> {
+    /// A sequence as it is; the logits, where they are asked for, are its last token's.
+    pub fn new(ids: &'a [u32]) -> Self {
+        Look { ids, edits: &[], stream: None, position: ids.len().saturating_sub(1) }
+    }
+}
+
+/// What came of one sequence.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    /// The points that are watched.
+    pub trace: Trace,
+    /// The purpose's own result: the logits of [`Purpose::Score`], the vector of [`Purpose::Embed`].
+    pub output: Vec<f32>,
+}
+
+impl<'m> Probe<'m> {
+    /// Compiles a forward of whole sequences.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for a point that the model does not have or that cannot be edited, [`Error::Kernel`],
+    /// [`Error::WrongNumbers`], [`Error::DeviceLost`].
+    pub async fn new(model: &'m Model, purpose: &Purpose, watch: Watch) -> Result<Self> {
+        let points = Point::of_model(&model.spec);
+        let unknown = |point: &&Point| !points.contains(point);
+        let fixed = |point: &&Point| !point.kind.is_editable();
+        if let Some(point) = watch.taps.iter().find(unknown).or(watch.edits.iter().find(unknown)) {
+            return Err(Error::Input(format!("{point} is no stream point of this model")));
+        }
+        if let Some(point) = watch.edits.iter().find(fixed) {
+            return Err(Error::Input(format!("{point} can be watched, and cannot be edited")));
+        }
+        if watch.from.is_some_and(|block| block > model.spec.num_hidden_layers) {
+            let (from, blocks) = (watch.from.unwrap_or(0), model.spec.num_hidden_layers);
+            return Err(Error::Input(format!("a forward that begins with block {from} of {blocks}")));
+        }
+        let recording = record(&model.spec, &model.tensors, purpose, model.choices, &watch);
+        model.try_variants(&recording).await?;
+        let program = Program::new(&model.gpu, recording, Arc::clone(&model.weights))?;
+        Ok(Probe { model, program, watch })
+    }
+
+    /// The program, for benchmarks and tests.
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Runs sequences, all in one batch. Each sees the same bits as alone.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming what is wrong with a sequence or an edit; [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub async fn run(&self, looks: &[Look<'_>]) -> Result<Vec<Seen>> {
+        if looks.len() > 1 && self.touches(Kind::Pattern) {
+            return Err(Error::Input("patterns are seen of one sequence at a time".into()));
+        }
+        let mut batch = Batch::of(self.program.recording());
+        let mut uploaded = Uploaded::default();
+        for look in looks {
+            self.push(&mut batch, &mut uploaded, look)?;
+        }
+        let Outcome { output, captures } = self.program.run(&batch).await?;
+        let mut start = 0;
+        let mut seen = Vec::new();
+        let width = output.len() / looks.len().max(1);
+        for (i, look) in looks.iter().enumerate() {
+            let rows = start..start + look.ids.len();
+            start = rows.end;
+            let trace = Trace { ids: look.ids.to_vec(), tensors: self.tensors(&captures, rows) };
+            seen.push(Seen { trace, output: output[i * width..(i + 1) * width].to_vec() });
+        }
+        Ok(seen)
+    }
+
+    /// [`Probe::run`], blocking the calling thread.
+    pub fn run_blocking(&self, looks: &[Look<'_>]) -> Result<Vec<Seen>> {
+        pollster::block_on(self.run(looks))
+    }
+
+    fn touches(&self, kind: Kind) -> bool {
+        self.watch.taps.iter().chain(&self.watch.edits).any(|point| point.kind == kind)
+    }
+
+    fn push(&self, batch: &mut Batch, uploaded: &mut Uploaded, look: &Look<'_>) -> Result<()> {
+        let Look { ids, edits, stream, position } = *look;
+        let spec = &self.model.spec;
+        self.model.check_length(ids)?;
+        if position >= ids.len() {
+            return Err(Error::Input(format!("position {position} of {} tokens", ids.len())));
+        }
+        for edit in edits {
+            edit.check(spec)?;
+            if !edit.is_nothing() && !self.watch.edits.contains(&edit.point) {
+                return Err(Error::Input(format!("the probe was not made for edits at {}", edit.point)));
+            }
+        }
+        let first = batch.dims().tokens as usize;
+        let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
+        self.model.push(batch, &input, 0)?;
+        batch.end_at(position);
+        if let (Some(stream), Some(_)) = (stream, self.watch.from) {
+            self.set_stream(batch, uploaded, first, stream, ids.len())?;
+        }
+        enter(edits, spec, self.program.recording(), batch, uploaded, first..first + ids.len(), 0);
+        Ok(())
+    }
+
+    /// The stream before the first block, row by row.
+    fn set_stream(
+        &self,
+        batch: &mut Batch,
+        uploaded: &mut Uploaded,
+        first: usize,
+        stream: &[f32],
+        tokens: usize,
+    ) -> Result<()> {
+        let columns = self.model.spec.hidden_size;
+        if stream.len() != tokens * columns {
+            let length = stream.len();
+            return Err(Error::Input(format!("a stream of {length} numbers for {tokens} tokens of {columns}")));
+        }
+        let place = uploaded.place(batch, stream);
+        for token in 0..tokens {
+            let vector = place + (token * columns) as u32;
+            let (operation, alpha) = (Operation::Set, 1.0);
+            let edit = RowEdit { token: first + token, columns: 0..columns, operation, alpha, vector };
+            batch.edit(&self.program.recording().sites, 0, edit);
+        }
+        Ok(())
+    }
+
+    /// What was captured of some rows.
+    fn tensors(&self, captures: &[Vec<f32>], rows: Range<usize>) -> BTreeMap<Point, Tensor> {
+        let mut tensors = BTreeMap::new();
+        for (capture, data) in self.program.recording().captures.iter().zip(captures) {
+            for (point, columns) in &capture.points {
+                let shape = point.shape(&self.model.spec, rows.len());
+                let data = match point.kind {
+                    Kind::Pattern => data.clone(),
+                    _ => {
+                        let own = &data[rows.start * capture.columns..rows.end * capture.columns];
+                        own.chunks_exact(capture.columns).flat_map(|row| &row[columns.clone()]).copied().collect()
+                    }
+                };
+                tensors.insert(*point, Tensor { shape, data });
+            }
+        }
+        tensors
+    }
+}
