@@ -5,6 +5,7 @@ struct Params {
     rows: u32,      // tokens · heads
     heads: u32,
     head_size: u32,
+    first: u32,     // token whose heads come first
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -25,5 +26,6 @@ fn split_heads(
     }
     let column = index % columns;
     let own = column / params.head_size == row % params.heads;
-    split[index] = select(0.0, z[row / params.heads * columns + column], own);
+    let token = params.first + row / params.heads;
+    split[index] = select(0.0, z[token * columns + column], own);
 }

@@ -139,6 +139,11 @@ impl Model {
     }
 
     /// A vector or a table, which are f32 in any model.
+    /// A vector that is stored as f32.
+    pub fn vector_of(&self, slot: Slot) -> Vec<f32> {
+        self.values(slot).into_iter().map(|x| x as f32).collect()
+    }
+
     fn values(&self, slot: Slot) -> Vec<f64> {
         match slot {
             Slot::Weight(i) => widen(&bytemuck::pod_collect_to_vec::<u8, f32>(&self.weights[i])),

@@ -7,6 +7,7 @@ pub(crate) mod attention_merge;
 pub(crate) mod attention_scores;
 pub(crate) mod attention_split;
 mod case;
+mod decomposed;
 pub(crate) mod edit;
 pub(crate) mod embed;
 mod expected;

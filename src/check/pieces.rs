@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::case::relative_error;
+use super::decomposed::{PARTS, edits, parts};
 use super::forward::Model;
 use super::inventory::{Check, Wrong};
 use super::models::{VOCABULARY, bert, gemma, gpt2, llama, modernbert, mpnet, neox, olmo, qwen3};
@@ -27,6 +28,9 @@ pub fn checks() -> Vec<Check> {
     let forms: [fn(usize) -> Spec; 9] = [bert, mpnet, llama, gemma, olmo, neox, gpt2, modernbert, qwen3];
     for form in forms {
         all.push(points("block", form, 1, F32));
+        let kind = if form(1).is_decoder() { "decoder" } else { "encoder" };
+        all.push(piece(kind, "parts sum to the stream", PARTS, form, 3, F32, parts));
+        all.push(piece(kind, "edits of nothing change no bit", 0.0, form, 3, F32, edits));
     }
     for (form, weight_type) in [(bert as fn(usize) -> Spec, F32), (bert, F16), (modernbert, F32), (modernbert, Bf16)] {
         all.push(points("encoder", form, 4, weight_type));
@@ -87,7 +91,7 @@ pub(crate) fn upload(gpu: &Gpu, model: &Model) -> Result<Arc<[wgpu::Buffer]>> {
     model.weights.iter().map(upload).collect()
 }
 
-fn ids(random: &mut Random, tokens: usize) -> Vec<u32> {
+pub(super) fn ids(random: &mut Random, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|_| random.below(VOCABULARY) as u32).collect()
 }
 
@@ -115,7 +119,7 @@ pub(crate) fn batch(model: &Model, program: &Program, sequences: &[Vec<u32>]) ->
     batch
 }
 
-fn run(program: &Program, batch: &Batch) -> Result<Outcome> {
+pub(super) fn run(program: &Program, batch: &Batch) -> Result<Outcome> {
     pollster::block_on(program.run(batch))
 }
 

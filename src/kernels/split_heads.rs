@@ -1,14 +1,14 @@
 //! Host half of `shaders/split_heads.wgsl`: a row of all heads becomes a row for each.
 
 use super::{Kernel, ParamType::U32, Variant, read, write};
-use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
+use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
 
 /// Inventory entry.
 pub const KERNEL: Kernel = Kernel {
     name: "split_heads",
     token_local: true,
     variants,
-    params: &[("rows", U32), ("heads", U32), ("head_size", U32)],
+    params: &[("rows", U32), ("heads", U32), ("head_size", U32), ("first", U32)],
 };
 
 /// Each head alone.
@@ -16,8 +16,12 @@ pub const KERNEL: Kernel = Kernel {
 pub struct SplitHeads {
     /// f32 `[tokens, heads, head_size]`.
     pub z: Slot,
-    /// f32 `[tokens, heads, heads · head_size]`.
+    /// f32 `[tokens, heads, heads · head_size]`, of those tokens that are wanted.
     pub split: Slot,
+    /// The first token that is wanted.
+    pub first_row: usize,
+    /// How many are.
+    pub tokens: Extent,
     /// Heads.
     pub heads: usize,
     /// Elements of a head.
@@ -39,13 +43,14 @@ impl SplitHeads {
         Dispatch {
             variant: variant(),
             params: vec![
-                Word::Extent(Extent::new(self.heads as u64, Dim::Tokens)),
+                Word::Extent(Extent::new(self.tokens.times * self.heads as u64, self.tokens.dim)),
                 Word::U32(self.heads as u32),
                 Word::U32(self.head_size as u32),
+                Word::U32(self.first_row as u32),
             ],
             bindings: vec![self.z, self.split],
-            grid: Grid::new(Extent::new(elements as u64, Dim::Tokens), 64),
-            work: Work { flops: elements as f64, dim: Dim::Tokens },
+            grid: Grid::new(Extent::new(self.tokens.times * elements as u64, self.tokens.dim), 64),
+            work: Work { flops: (self.tokens.times * elements as u64) as f64, dim: self.tokens.dim },
         }
     }
 }

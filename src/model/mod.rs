@@ -21,6 +21,7 @@ mod phi3;
 mod place;
 mod qwen2;
 mod qwen3;
+mod read;
 mod relative;
 mod rope;
 mod spec;

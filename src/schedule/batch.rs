@@ -220,6 +220,13 @@ impl Batch {
         if self.tile != recording.tile {
             return Err(Error::Input(format!("a batch of tiles of {}, for tiles of {}", self.tile, recording.tile)));
         }
+        if let Some(only) = &recording.only {
+            let (tokens, sequences) = (self.tokens.len(), self.sequences.len());
+            if only.end > tokens || sequences != 1 {
+                let what = format!("tokens {only:?} of a batch of {sequences} sequences, {tokens} tokens");
+                return Err(Error::Input(what));
+            }
+        }
         let (needs, has) = (self.needs, recording.bounds);
         if needs.ids > has.ids || needs.positions > has.positions || needs.types > has.types {
             return Err(Error::Input(format!("the batch needs tables of {needs:?}, and the model has {has:?}")));
@@ -307,6 +314,7 @@ mod tests {
             scratch: Vec::new(),
             captures: Vec::new(),
             sites: Vec::new(),
+            only: None,
             resumed: false,
             output: None,
             tile: 32,

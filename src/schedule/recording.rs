@@ -305,6 +305,8 @@ pub struct Scratch {
 pub struct Capture {
     /// What is copied.
     pub from: Slot,
+    /// The first row of it.
+    pub first_row: usize,
     /// f32 elements.
     pub size: Extent,
     /// Elements in a row; each point is a range of columns.
@@ -341,6 +343,8 @@ pub struct Recording {
     pub captures: Vec<Capture>,
     /// Where batches may edit it, in order.
     pub sites: Vec<Site>,
+    /// The only tokens that its captures show, where they do not show all: of batches of one sequence.
+    pub only: Option<std::ops::Range<usize>>,
     /// Whether it begins behind the embedding: every row of the stream must then be set at the first site.
     pub resumed: bool,
     /// What comes back, and its size in f32 elements; `None` where only captures do.

@@ -1,12 +1,16 @@
 //! Instruments on the residual stream: its points by the field's names, what passes them, and what is changed there.
 
+mod attribute;
 mod edit;
+mod parts;
 mod points;
 mod probe;
 mod trace;
 
+pub use attribute::{Attribution, Question};
 pub use edit::{Action, Edit};
 pub(crate) use edit::{Uploaded, edited_points, enter};
+pub use parts::{Part, Parts};
 pub use points::{Kind, Point, parse_points};
 pub use probe::{Look, Probe, Seen};
 pub use trace::{Tensor, Trace};

@@ -98,6 +98,7 @@ impl<'m> Probe<'m> {
         for (i, look) in looks.iter().enumerate() {
             let rows = start..start + look.ids.len();
             start = rows.end;
+            let rows = self.watch.only.as_ref().map_or(rows, |only| 0..only.len());
             let trace = Trace { ids: look.ids.to_vec(), tensors: self.tensors(&captures, rows) };
             seen.push(Seen { trace, output: output[i * width..(i + 1) * width].to_vec() });
         }
@@ -166,15 +167,19 @@ impl<'m> Probe<'m> {
         let mut tensors = BTreeMap::new();
         for (capture, data) in self.program.recording().captures.iter().zip(captures) {
             for (point, columns) in &capture.points {
-                let shape = point.shape(&self.model.spec, rows.len());
-                let data = match point.kind {
-                    Kind::Pattern => data.clone(),
+                let heads = point.heads(&self.model.spec);
+                let tensor = match point.kind {
+                    Kind::Pattern => {
+                        let tokens = (data.len() / heads).isqrt();
+                        Tensor { shape: vec![heads, tokens, tokens], data: data.clone() }
+                    }
                     _ => {
                         let own = &data[rows.start * capture.columns..rows.end * capture.columns];
-                        own.chunks_exact(capture.columns).flat_map(|row| &row[columns.clone()]).copied().collect()
+                        let own = own.chunks_exact(capture.columns).flat_map(|row| &row[columns.clone()]);
+                        Tensor { shape: point.shape(&self.model.spec, rows.len()), data: own.copied().collect() }
                     }
                 };
-                tensors.insert(*point, Tensor { shape, data });
+                tensors.insert(*point, tensor);
             }
         }
         tensors

@@ -116,7 +116,8 @@ impl Recorder<'_> {
     fn rows(&mut self) -> Rows {
         let spec = self.spec;
         let (d, width) = (spec.hidden_size, spec.num_attention_heads * spec.head_size);
-        let Watch { taps, edits, .. } = self.watch;
+        let Watch { taps, edits, only, .. } = self.watch;
+        let seen = only.as_ref().map_or((1, Dim::Tokens), |only| (only.len(), Dim::One));
         let asks = |kinds: &[Kind]| taps.iter().chain(edits).any(|p| kinds.contains(&p.kind));
         let terms = asks(&[Kind::AttnOut, Kind::MlpOut]);
         let (patterns, results) = (asks(&[Kind::Pattern]), asks(&[Kind::Result]));
@@ -139,8 +140,8 @@ impl Recorder<'_> {
                 z
             },
             pattern: if patterns { self.scratch("pattern", heads, Dim::Pairs) } else { z },
-            split: if results { self.scratch("heads", heads * width, Dim::Tokens) } else { z },
-            result: if results { self.scratch("heads' terms", heads * d, Dim::Tokens) } else { z },
+            split: if results { self.scratch("heads", seen.0 * heads * width, seen.1) } else { z },
+            result: if results { self.scratch("heads' terms", seen.0 * heads * d, seen.1) } else { z },
         }
     }
 
@@ -211,9 +212,14 @@ impl Recorder<'_> {
     /// What each head adds: its part of z through W_O, without the bias.
     fn result(&mut self, l: usize, o: &Linear, rows: &Rows) {
         let (heads, head_size, d) = (self.spec.num_attention_heads, self.spec.head_size, self.spec.hidden_size);
-        self.push(SplitHeads { z: rows.z, split: rows.split, heads, head_size }.dispatch());
+        // only of those tokens that come back
+        let (first_row, tokens) = match &self.watch.only {
+            Some(only) => (only.start, Extent::new(only.len() as u64, Dim::One)),
+            None => (0, MatMul::TOKENS),
+        };
+        self.push(SplitHeads { z: rows.z, split: rows.split, first_row, tokens, heads, head_size }.dispatch());
         let o = Linear { weight: o.weight.clone(), bias: Vec::new() };
-        let each = Extent::new(heads as u64, Dim::Tokens);
+        let each = Extent::new(tokens.times * heads as u64, tokens.dim);
         self.linear(&o, rows.split, each, Activation::None, Output::Store(rows.result));
         self.tap(l, rows.result, heads * d, &[(Kind::Result, 0..heads * d)]);
     }
@@ -267,6 +273,7 @@ impl Recorder<'_> {
         // one point, whose rows are whatever the reader makes of them
         self.capture(Capture {
             from: scores,
+            first_row: 0,
             size: Extent::new(count, Dim::Pairs),
             columns: 1,
             points: vec![(Point::new(block, Kind::Pattern), 0..1)],

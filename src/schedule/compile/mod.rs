@@ -90,6 +90,8 @@ pub struct Watch {
     /// The forward begins with this block, and not with the embedding: its first site is the stream before that block, where
     /// a batch must set every row. The number of blocks leaves only what follows them.
     pub from: Option<usize>,
+    /// Only these tokens come back, of batches of one sequence that has them. A pattern comes back as a whole.
+    pub only: Option<std::ops::Range<usize>>,
 }
 
 impl Watch {
@@ -107,6 +109,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         scratch: Vec::new(),
         captures: Vec::new(),
         sites: Vec::new(),
+        only: watch.only.clone(),
         resumed: watch.from.is_some(),
         output: None,
         tile: attention::tile(spec.head_size),
@@ -210,8 +213,12 @@ impl Recorder<'_> {
             .map(|(kind, range)| (Point::new(block, *kind), range.clone()))
             .collect();
         if !points.is_empty() {
-            let size = Extent::new(columns as u64, Dim::Tokens);
-            self.capture(Capture { from, size, columns, points });
+            let (first_row, size) = match &self.watch.only {
+                Some(only) if kinds[0].0 == Kind::Result => (0, Extent::new((only.len() * columns) as u64, Dim::One)),
+                Some(only) => (only.start, Extent::new((only.len() * columns) as u64, Dim::One)),
+                None => (0, Extent::new(columns as u64, Dim::Tokens)),
+            };
+            self.capture(Capture { from, first_row, size, columns, points });
         }
     }
 
