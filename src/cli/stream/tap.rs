@@ -1,28 +1,16 @@
-//! `thalweg stream`: instruments on the residual stream.
+//! `thalweg stream tap`: what passes points of the stream, as tensors in a file.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::{ArgGroup, Args, Subcommand};
-use thalweg::RUSTBOOK;
+use clap::Args;
 use thalweg::files::safetensors::{self, TensorData, TensorOut};
 use thalweg::stream::{Trace, parse_points};
 
-use super::{Context, Ids, count, say};
-
-/// Watches the residual stream
-#[derive(Args)]
-pub struct Stream {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    Tap(Tap),
-}
+use super::super::{Context, count};
+use super::Subject;
 
 const NOTES: &str = "Points: hook_embed, blocks.{l}.hook_resid_pre, blocks.{l}.attn.hook_q|k|v|z|pattern, \
 blocks.{l}.hook_attn_out, hook_resid_mid, hook_normalized_resid_mid, hook_mlp_out, hook_resid_post, \
@@ -34,16 +22,10 @@ Example:
 
 /// Writes what passes points of the stream into a safetensors file
 #[derive(Args)]
-#[command(after_help = NOTES, group = ArgGroup::new("what").required(true).args(["text", "ids"]))]
+#[command(after_help = NOTES)]
 pub struct Tap {
-    /// Folder of any model, GGUF file, or the name of one in the cache; else a small model of Rust's documentation
-    #[arg(long, value_name = "M", default_value = RUSTBOOK, hide_default_value = true)]
-    model: PathBuf,
-    /// The text; special tokens are added but no prompt, and what is beyond the model's length is cut
-    text: Option<String>,
-    /// Token ids instead, taken as they are
-    #[arg(long)]
-    ids: Option<Ids>,
+    #[command(flatten)]
+    subject: Subject,
     /// Points to watch, separated by commas
     #[arg(long, value_name = "P,…")]
     points: String,
@@ -52,31 +34,12 @@ pub struct Tap {
     out: PathBuf,
 }
 
-impl Stream {
-    pub fn run(self, context: &Context) -> Result<()> {
-        match self.command {
-            Command::Tap(tap) => tap.run(context),
-        }
-    }
-}
-
 impl Tap {
-    fn run(self, context: &Context) -> Result<()> {
-        let model = context.model(&self.model)?;
+    pub fn run(self, context: &Context) -> Result<()> {
+        let (model, ids) = self.subject.load(context)?;
         let points = parse_points(&self.points, model.spec())?;
-        let ids = match (self.ids, self.text) {
-            (Some(Ids(ids)), _) => ids,
-            (None, text) => {
-                let encoded = model.encode(&text.unwrap_or_default())?;
-                if encoded.untruncated > encoded.ids.len() {
-                    let (all, kept) = (encoded.untruncated, encoded.ids.len());
-                    say("warning", &format!("the text has {all} tokens, and only the first {kept} count"));
-                }
-                encoded.ids
-            }
-        };
         let trace = model.trace_blocking(&ids, &points)?;
-        let bytes = save(&trace, &self.out, &self.model.display().to_string())?;
+        let bytes = save(&trace, &self.out, &self.subject.model.display().to_string())?;
         let (tensors, tokens) = (count(trace.tensors.len() as u64, "point"), count(ids.len() as u64, "token"));
         let _ = writeln!(io::stderr(), "wrote {tensors} of {tokens} ({bytes} bytes) to {}", self.out.display());
         Ok(())
