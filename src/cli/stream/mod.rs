@@ -1,5 +1,6 @@
 //! `thalweg stream`: instruments on the residual stream, a file each, and what they have in common.
 
+mod attribute;
 mod tap;
 
 use std::path::PathBuf;
@@ -20,12 +21,14 @@ pub struct Stream {
 #[derive(Subcommand)]
 enum Command {
     Tap(tap::Tap),
+    Attribute(attribute::Attribute),
 }
 
 impl Stream {
     pub fn run(self, context: &Context) -> Result<()> {
         match self.command {
             Command::Tap(command) => command.run(context),
+            Command::Attribute(command) => command.run(context),
         }
     }
 }

@@ -1,0 +1,262 @@
+//! Measures of a stream: what the blocks contribute, how much they change it, how alike they leave its tokens, what attention
+//! looks at. All of them are plain f64 arithmetic on a trace.
+
+use super::{Kind, Point, Trace};
+use crate::error::{Error, Result};
+use crate::model::{Model, Placement, Spec};
+
+/// What was measured of one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measures {
+    /// The token ids.
+    pub ids: Vec<u32>,
+    /// Each block's own.
+    pub blocks: Vec<BlockMeasures>,
+    /// Linear CKA between the streams before and behind blocks, `[blocks + 1, blocks + 1]`: 1 where two are the same up to
+    /// rotation and scale. ‖Yᵀ X‖²/(‖Xᵀ X‖·‖Yᵀ Y‖) in Frobenius norms, of centred columns (Kornblith et al. 2019).
+    pub cka: Vec<Vec<f64>>,
+    /// Attention rollout, `[tokens, tokens]` by output and input: the product over blocks of (A + 1)/2, with A the mean over
+    /// heads and rows that sum to 1 (Abnar and Zuidema 2020).
+    pub rollout: Vec<Vec<f64>>,
+}
+
+/// Of one block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BlockMeasures {
+    /// What attention adds.
+    pub attention: Contribution,
+    /// What the FFN adds.
+    pub mlp: Contribution,
+    /// Block Influence: 1 - mean over tokens of the cosine between the block's input and output (Men et al. 2024).
+    pub influence: f64,
+    /// Rank residual of the block's output: ‖X - 1 x̄ᵀ‖/‖X‖, with x̄ the mean over tokens and ‖·‖ = √(‖·‖₁·‖·‖∞); 0 where all
+    /// tokens are the same (Dong et al. 2021).
+    pub rank_residual: f64,
+    /// Massive activations of the block's output: elements of magnitude above 100 and above 1,000 times the median magnitude
+    /// (Sun et al. 2024), largest first.
+    pub massive: Vec<Activation>,
+    /// The median magnitude of the block's output, and the largest.
+    pub median: f64,
+    /// See there.
+    pub largest: f64,
+    /// Attention sinks: for each head the mean attention that tokens behind the first pay to the first (Xiao et al. 2023);
+    /// a head with more than 0.3 is commonly called a sink.
+    pub sinks: Vec<f64>,
+}
+
+/// What a sublayer adds, as means over tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Contribution {
+    /// ‖part‖.
+    pub norm: f64,
+    /// ‖part‖/‖stream‖, of the stream that it is added to.
+    pub ratio: f64,
+    /// Cosine of part and stream.
+    pub cosine: f64,
+}
+
+/// One element of a stream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Activation {
+    /// Position of the token.
+    pub position: usize,
+    /// The dimension.
+    pub dimension: usize,
+    /// Its value.
+    pub value: f64,
+}
+
+impl Model {
+    /// Measures what passes the stream of one text.
+    ///
+    /// # Errors
+    /// As [`Model::trace`].
+    pub async fn measure(&self, ids: &[u32]) -> Result<Measures> {
+        let wanted = |point: &Point| {
+            let terms = matches!(point.kind, Kind::AttnOut | Kind::MlpOut | Kind::AttnSkip | Kind::MlpSkip);
+            terms || point.kind == Kind::Pattern || point.kind == Kind::ResidPre || *point == self.spec.last_point()
+        };
+        let points: Vec<_> = Point::of_model(&self.spec).into_iter().filter(wanted).collect();
+        Measures::of(&self.spec, &self.trace(ids, &points).await?)
+    }
+
+    /// [`Model::measure`], blocking the calling thread.
+    pub fn measure_blocking(&self, ids: &[u32]) -> Result<Measures> {
+        pollster::block_on(self.measure(ids))
+    }
+}
+
+impl Spec {
+    /// What the last block leaves: normalised, where blocks end with a norm.
+    pub fn last_point(&self) -> Point {
+        let kind = if self.placement == Placement::Post { Kind::NormalizedResidPost } else { Kind::ResidPost };
+        Point::new(self.num_hidden_layers - 1, kind)
+    }
+}
+
+impl Measures {
+    /// Of a trace with the streams before blocks and behind the last, what sublayers add and what it is added to, and
+    /// patterns.
+    ///
+    /// # Errors
+    /// [`Error::Input`] naming a point that the trace does not have.
+    pub fn of(spec: &Spec, trace: &Trace) -> Result<Self> {
+        let seen = |block: usize, kind: Kind| {
+            let point = Point::new(block, kind);
+            let tensor = trace.tensors.get(&point).map(|tensor| &tensor.data[..]);
+            tensor.ok_or_else(|| Error::Input(format!("the trace has no {point}")))
+        };
+        let (d, tokens, layers) = (spec.hidden_size, trace.ids.len(), spec.num_hidden_layers);
+        let last = spec.last_point();
+        let mut streams = (0..layers).map(|l| seen(l, Kind::ResidPre)).collect::<Result<Vec<_>>>()?;
+        streams.push(seen(last.block, last.kind)?);
+        let mut blocks = Vec::new();
+        let mut rollout = identity(tokens);
+        for l in 0..layers {
+            let pattern = seen(l, Kind::Pattern)?;
+            rollout = product(&half_attention(pattern, tokens), &rollout);
+            let output = streams[l + 1];
+            let (median, largest) = magnitudes(output);
+            blocks.push(BlockMeasures {
+                attention: contribution(seen(l, Kind::AttnOut)?, seen(l, Kind::AttnSkip)?, d),
+                mlp: contribution(seen(l, Kind::MlpOut)?, seen(l, Kind::MlpSkip)?, d),
+                influence: 1.0 - mean(rows(streams[l], d).zip(rows(output, d)).map(|(x, y)| cosine(x, y))),
+                rank_residual: rank_residual(output, d),
+                massive: massive(output, d, median),
+                median,
+                largest,
+                sinks: pattern.chunks_exact(tokens * tokens).map(|head| sink(head, tokens)).collect(),
+            });
+        }
+        let grams: Vec<_> = streams.iter().map(|stream| centred_gram(stream, d)).collect();
+        let cka = grams.iter().map(|x| grams.iter().map(|y| alignment(x, y)).collect()).collect();
+        Ok(Measures { ids: trace.ids.clone(), blocks, cka, rollout })
+    }
+}
+
+/// Rank residual of a stream `[tokens, d]`: see [`BlockMeasures::rank_residual`]. 0 for zeros.
+pub fn rank_residual(stream: &[f32], d: usize) -> f64 {
+    let tokens = (stream.len() / d) as f64;
+    let mut mean = vec![0.0; d];
+    for row in rows(stream, d) {
+        mean.iter_mut().zip(row).for_each(|(mean, &x)| *mean += f64::from(x) / tokens);
+    }
+    // √(largest sum of a column · largest sum of a row), of magnitudes
+    let norm = |value: &dyn Fn(f32, usize) -> f64| {
+        let mut columns = vec![0.0f64; d];
+        let mut largest = 0f64;
+        for row in rows(stream, d) {
+            let mut sum = 0.0;
+            for (i, &x) in row.iter().enumerate() {
+                let magnitude = value(x, i).abs();
+                columns[i] += magnitude;
+                sum += magnitude;
+            }
+            largest = largest.max(sum);
+        }
+        (largest * columns.into_iter().fold(0.0, f64::max)).sqrt()
+    };
+    let whole = norm(&|x, _| f64::from(x));
+    if whole == 0.0 { 0.0 } else { norm(&|x, i| f64::from(x) - mean[i]) / whole }
+}
+
+fn rows(values: &[f32], d: usize) -> std::slice::ChunksExact<'_, f32> {
+    values.chunks_exact(d)
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = values.len().max(1) as f64;
+    values.sum::<f64>() / count
+}
+
+fn dot(x: &[f32], y: &[f32]) -> f64 {
+    x.iter().zip(y).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum()
+}
+
+/// 0 where either is zeros.
+fn cosine(x: &[f32], y: &[f32]) -> f64 {
+    let norms = (dot(x, x) * dot(y, y)).sqrt();
+    if norms == 0.0 { 0.0 } else { dot(x, y) / norms }
+}
+
+fn contribution(part: &[f32], stream: &[f32], d: usize) -> Contribution {
+    let norm = |row: &[f32]| dot(row, row).sqrt();
+    let pairs = || rows(part, d).zip(rows(stream, d));
+    Contribution {
+        norm: mean(rows(part, d).map(norm)),
+        ratio: mean(pairs().map(|(part, stream)| norm(part) / norm(stream).max(f64::MIN_POSITIVE))),
+        cosine: mean(pairs().map(|(part, stream)| cosine(part, stream))),
+    }
+}
+
+/// The median magnitude, and the largest.
+fn magnitudes(stream: &[f32]) -> (f64, f64) {
+    let mut all: Vec<f32> = stream.iter().map(|x| x.abs()).collect();
+    all.sort_by(f32::total_cmp);
+    let at = |i: usize| all.get(i).copied().map_or(0.0, f64::from);
+    (at(all.len() / 2), at(all.len().saturating_sub(1)))
+}
+
+fn massive(stream: &[f32], d: usize, median: f64) -> Vec<Activation> {
+    let is = |x: f64| x.abs() > 100.0 && x.abs() > 1000.0 * median;
+    let all = stream.iter().enumerate().map(|(i, &x)| (i, f64::from(x))).filter(|(_, x)| is(*x));
+    let mut found: Vec<_> = all.map(|(i, value)| Activation { position: i / d, dimension: i % d, value }).collect();
+    found.sort_by(|a, b| b.value.abs().total_cmp(&a.value.abs()));
+    found
+}
+
+/// The mean attention that tokens behind the first pay to the first; 0 for a single token.
+fn sink(head: &[f32], tokens: usize) -> f64 {
+    mean(head.chunks_exact(tokens).skip(1).map(|row| f64::from(row[0])))
+}
+
+fn identity(n: usize) -> Vec<Vec<f64>> {
+    (0..n).map(|i| (0..n).map(|j| f64::from(u8::from(i == j))).collect()).collect()
+}
+
+/// (A + 1)/2 with A the mean over heads of `[heads, tokens, tokens]`.
+fn half_attention(pattern: &[f32], tokens: usize) -> Vec<Vec<f64>> {
+    let heads = pattern.len() / (tokens * tokens);
+    let mut all = identity(tokens);
+    for head in pattern.chunks_exact(tokens * tokens) {
+        for (row, weights) in all.iter_mut().zip(head.chunks_exact(tokens)) {
+            row.iter_mut().zip(weights).for_each(|(x, &weight)| *x += f64::from(weight) / heads as f64);
+        }
+    }
+    for row in &mut all {
+        let sum: f64 = row.iter().sum();
+        row.iter_mut().for_each(|x| *x /= sum);
+    }
+    all
+}
+
+fn product(a: &[Vec<f64>], b: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let times = |row: &Vec<f64>| {
+        let mut out = vec![0.0; row.len()];
+        for (x, other) in row.iter().zip(b) {
+            out.iter_mut().zip(other).for_each(|(out, y)| *out += x * y);
+        }
+        out
+    };
+    a.iter().map(times).collect()
+}
+
+/// X Xᵀ of a stream whose columns have mean 0.
+fn centred_gram(stream: &[f32], d: usize) -> Vec<f64> {
+    let tokens = stream.len() / d;
+    let mut centred: Vec<f64> = stream.iter().copied().map(f64::from).collect();
+    for column in 0..d {
+        let mean = centred.iter().skip(column).step_by(d).sum::<f64>() / tokens as f64;
+        centred.iter_mut().skip(column).step_by(d).for_each(|x| *x -= mean);
+    }
+    let row = |i: usize| &centred[i * d..(i + 1) * d];
+    let entry = |i: usize, j: usize| row(i).iter().zip(row(j)).map(|(x, y)| x * y).sum();
+    (0..tokens * tokens).map(|at| entry(at / tokens, at % tokens)).collect()
+}
+
+/// ⟨K, L⟩/(‖K‖·‖L‖) of two Gram matrices, which is linear CKA; 0 where all tokens of one are the same.
+fn alignment(k: &[f64], l: &[f64]) -> f64 {
+    let inner = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+    let norms = (inner(k, k) * inner(l, l)).sqrt();
+    if norms == 0.0 { 0.0 } else { inner(k, l) / norms }
+}
