@@ -39,7 +39,7 @@ fn every_kernel_has_its_namesakes() {
     assert_eq!(stems("shaders", "wgsl"), inventory, "shaders/");
     assert_eq!(without("src/kernels", &["mod", "link", "activation", "weight"]), inventory, "src/kernels/");
     assert_eq!(without("src/reference", &["mod", "quant"]), inventory, "src/reference/");
-    let (kernels_share, models) = (["mod", "case", "random", "rig"], ["forward", "models", "pieces"]);
+    let (kernels_share, models) = (["mod", "case", "random", "rig"], ["decomposed", "forward", "models", "pieces"]);
     let runner = ["expected", "invariants", "inventory", "report", "runner", "self_check"];
     let others = [&kernels_share[..], &models, &runner].concat();
     assert_eq!(without("src/check", &others), inventory, "src/check/");

@@ -165,7 +165,7 @@ pub struct RelativeBuckets {
 
 impl BlockSpec {
     /// Of an encoder whose tokens all see each other, with heads of that size.
-    pub(crate) fn full(head_size: usize) -> Self {
+    pub fn full(head_size: usize) -> Self {
         let scale = 1.0 / (head_size as f32).sqrt();
         BlockSpec { mask: Mask::NONE, rope: None, scale, attention_norm: true }
     }
@@ -194,7 +194,7 @@ impl Spec {
     }
 
     /// What most encoders are, without any size: a family fills in what it has and what differs.
-    pub(crate) fn neutral() -> Self {
+    pub fn neutral() -> Self {
         Spec {
             model_type: String::new(),
             hidden_size: 0,

@@ -260,3 +260,83 @@ fn alignment(k: &[f64], l: &[f64]) -> f64 {
     let norms = (inner(k, k) * inner(l, l)).sqrt();
     if norms == 0.0 { 0.0 } else { inner(k, l) / norms }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::Tensor;
+
+    #[test]
+    fn rank_residuals() {
+        assert_eq!(rank_residual(&[1.0, -2.0, 1.0, -2.0], 2), 0.0);
+        assert_eq!(rank_residual(&[0.0; 4], 2), 0.0);
+        // X = [[1, 0], [0, 1]]: norm √(1·1); X - mean = ±0.5 everywhere: √(1·1)
+        assert!((rank_residual(&[1.0, 0.0, 0.0, 1.0], 2) - 1.0).abs() < 1e-12);
+        // X = [[3, 1], [1, 1]]: √(4·4) = 4; X - [2, 1] = [[1, 0], [-1, 0]]: √(2·1)
+        assert!((rank_residual(&[3.0, 1.0, 1.0, 1.0], 2) - 2f64.sqrt() / 4.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn contributions_are_means_over_tokens() {
+        // token 0: part (3, 4) on stream (0, 2); token 1: part (0, 1) on stream (0, -1)
+        let found = contribution(&[3.0, 4.0, 0.0, 1.0], &[0.0, 2.0, 0.0, -1.0], 2);
+        assert!((found.norm - 3.0).abs() < 1e-12);
+        assert!((found.ratio - (2.5 + 1.0) / 2.0).abs() < 1e-12);
+        assert!((found.cosine - (0.8 - 1.0) / 2.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn streams_that_are_turned_and_scaled_are_aligned() {
+        let stream = [1.0f32, 2.0, -0.5, 0.25, 3.0, -1.0];
+        let turned: Vec<f32> = stream.chunks(2).flat_map(|x| [-3.0 * x[1] + 7.0, 3.0 * x[0]]).collect();
+        let other = [1.0f32, 0.0, 0.0, 1.0, 0.0, 0.0];
+        let gram = |x: &[f32]| centred_gram(x, 2);
+        assert!((alignment(&gram(&stream), &gram(&turned)) - 1.0).abs() < 1e-6);
+        assert!(alignment(&gram(&stream), &gram(&other)) < 0.9);
+        assert_eq!(alignment(&gram(&stream), &gram(&[5.0; 6])), 0.0);
+    }
+
+    #[test]
+    fn attention_flows_back_to_inputs() {
+        // one head of two tokens: the second looks at the first with 0.6
+        let pattern = [1.0f32, 0.0, 0.6, 0.4];
+        assert!((sink(&pattern, 2) - 0.6).abs() < 1e-6);
+        assert_eq!(sink(&[1.0], 1), 0.0);
+        let half = half_attention(&pattern, 2);
+        let expected = [[1.0, 0.0], [0.3, 0.7]];
+        let twice = product(&half, &half);
+        for (i, row) in expected.iter().enumerate() {
+            assert!(row.iter().zip(&half[i]).all(|(a, b)| (a - b).abs() < 1e-6));
+            assert!((twice[i].iter().sum::<f64>() - 1.0).abs() < 1e-12);
+        }
+        assert!((twice[1][0] - (0.3 + 0.7 * 0.3)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn massive_activations_are_large_in_both_ways() {
+        let mut stream = vec![0.05f32; 12];
+        (stream[5], stream[10], stream[2]) = (-300.0, 120.0, 99.0);
+        let (median, largest) = magnitudes(&stream);
+        assert!((median - 0.05).abs() < 1e-6 && largest == 300.0);
+        let found = massive(&stream, 4, median);
+        let places: Vec<_> = found.iter().map(|a| (a.position, a.dimension, a.value)).collect();
+        assert_eq!(places, [(1, 1, -300.0), (2, 2, 120.0)]);
+        assert!(massive(&stream, 4, 0.5).is_empty());
+    }
+
+    #[test]
+    fn a_trace_without_its_points_is_refused() {
+        let spec = Spec { num_hidden_layers: 1, hidden_size: 2, num_attention_heads: 1, ..Spec::neutral() };
+        let mut trace = Trace { ids: vec![1, 2], tensors: Default::default() };
+        let tensor = Tensor { shape: vec![2, 2], data: vec![1.0, 0.0, 0.0, 2.0] };
+        let kinds = [Kind::ResidPre, Kind::NormalizedResidPost, Kind::Pattern, Kind::AttnOut, Kind::AttnSkip];
+        for kind in kinds.into_iter().chain([Kind::MlpOut, Kind::MlpSkip]) {
+            assert!(Measures::of(&spec, &trace).is_err(), "before {kind:?}");
+            trace.tensors.insert(Point::new(0, kind), tensor.clone());
+        }
+        let measures = Measures::of(&spec, &trace).unwrap();
+        // what a block leaves as it was has no influence
+        assert!(measures.blocks[0].influence.abs() < 1e-12);
+        assert!(measures.cka[0].iter().all(|x| (x - 1.0).abs() < 1e-12));
+    }
+}

@@ -1,6 +1,7 @@
 //! `thalweg stream`: instruments on the residual stream, a file each, and what they have in common.
 
 mod attribute;
+mod measure;
 mod tap;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub struct Stream {
 enum Command {
     Tap(tap::Tap),
     Attribute(attribute::Attribute),
+    Measure(measure::Measure),
 }
 
 impl Stream {
@@ -29,6 +31,7 @@ impl Stream {
         match self.command {
             Command::Tap(command) => command.run(context),
             Command::Attribute(command) => command.run(context),
+            Command::Measure(command) => command.run(context),
         }
     }
 }
