@@ -5,7 +5,7 @@ mod common;
 
 use common::{Expected, GPU, fixtures};
 use thalweg::stream::Question;
-use thalweg::{Error, LoadOptions, Model};
+use thalweg::{Dtype, Error, LoadOptions, Model};
 
 const DECODERS: [&str; 10] = [
     "llama_gqa",
@@ -110,4 +110,34 @@ fn what_is_not_there_is_refused() {
     }
     assert!(model.attribute_blocking(&[], Question::default()).is_err());
     assert!(model.attribute_blocking(&[vocabulary], Question::default()).is_err());
+}
+
+/// What hooks in PyTorch gave: `tests/against/attribution.py --write`.
+#[test]
+fn parts_are_those_of_another_implementation() {
+    let said = std::fs::read_to_string(fixtures("attribution.json")).unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let ids: Vec<u32> = serde_json::from_value(said["ids"].clone()).unwrap();
+    let models = said["models"].as_object().unwrap();
+    assert!(models.len() >= 8);
+    for (name, questions) in models {
+        let options = LoadOptions { dtype: Dtype::F32, ..Default::default() };
+        let model = Model::load_blocking(&GPU, fixtures(&format!("decoders/{name}")), options).unwrap();
+        for asked in questions.as_array().unwrap() {
+            let id = |key: &str| asked[key].as_u64().map(|id| id as u32);
+            let position = id("position").map(|position| position as usize);
+            let question = Question { position, target: id("target"), against: id("against") };
+            let found = model.attribute_blocking(&ids, question).unwrap();
+            let parts = asked["parts"].as_object().unwrap();
+            let largest = parts.values().map(|x| x.as_f64().unwrap().abs()).fold(0.0, f64::max);
+            let mut named = 0;
+            for (part, value) in &found.parts {
+                let Some(expected) = parts.get(part) else { continue };
+                let error = (value - expected.as_f64().unwrap()).abs() / largest;
+                assert!(error <= 1e-4, "{name} {question:?}: {part} is {value} instead of {expected}");
+                named += 1;
+            }
+            assert_eq!(named, parts.len(), "{name} {question:?}");
+        }
+    }
 }

@@ -145,6 +145,16 @@ fn parts_are_the_sum() {
         for block in 0..spec.num_hidden_layers {
             let heads = &trace.tensors[&Point::new(block, Kind::Result)];
             assert_eq!(heads.shape, [ids.len(), spec.num_attention_heads, d]);
+            // without a head, attention adds what it added less that head's term
+            let (z, head) = (Point::new(block, Kind::Z), spec.num_attention_heads / 2);
+            let without = [Edit::new(z, Action::Scale(0.0)).of_head(head)];
+            let without = see(&probe(&model, &[z], None), Look { edits: &without, ..Look::new(&ids) });
+            let out = Point::new(block, Kind::AttnOut);
+            let term = |i: usize| heads.data[(i / d * spec.num_attention_heads + head) * d + i % d];
+            let less = trace.tensors[&out].data.iter().enumerate();
+            let less: Vec<f32> = less.map(|(i, x)| x - term(i)).collect();
+            let error = relative(&without.tensors[&out].data, &less);
+            assert!(error < 5e-6, "{name} block {block} without head {head}: {error:e}");
             let bias = bias(block);
             let sum: Vec<f32> = (0..ids.len() * d)
                 .map(|i| {
