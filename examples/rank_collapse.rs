@@ -103,7 +103,7 @@ fn stack(gpu: &Gpu, seed: u64, norms: Option<Placement>, open: bool) -> Result<V
     let kind = if norms == Some(Placement::Post) { Kind::NormalizedResidMid } else { Kind::ResidPost };
     let points = |kind| (0..BLOCKS).map(move |l| Point::new(l, kind));
     let taps = std::iter::once(Point::new(0, Kind::ResidPre)).chain(points(kind)).collect();
-    let watch = Watch { taps, edits: points(Kind::AttnSkip).collect(), from: Some(0), only: None };
+    let watch = Watch { taps, edits: points(Kind::AttnSkip).collect(), from: Some(0), ..Watch::default() };
     let recording = record(&spec, &tensors, &Purpose::Trace, Choices::of(gpu.capabilities()), &watch);
     let program = Program::new(gpu, recording, weights.into())?;
     let mut batch = Batch::of(program.recording());

@@ -35,6 +35,7 @@ mod self_check;
 pub(crate) mod soft_cap;
 pub(crate) mod softmax;
 pub(crate) mod split_heads;
+pub(crate) mod summarize;
 mod vectors;
 
 pub use case::{Case, Fault, Inputs, Plan, Size, relative_error};
@@ -77,6 +78,7 @@ pub fn plans() -> Vec<Plan> {
         sample::plans,
         edit::plans,
         split_heads::plans,
+        summarize::plans,
     ];
     makers.iter().flat_map(|make| make()).collect()
 }

@@ -51,6 +51,7 @@ sources![
     "soft_cap",
     "softmax",
     "split_heads",
+    "summarize",
     "bench/copy",
     "bench/fma_f16",
     "bench/fma_f32",

@@ -22,6 +22,7 @@ pub mod sample;
 pub mod soft_cap;
 pub mod softmax;
 pub mod split_heads;
+pub mod summarize;
 mod weight;
 
 pub use weight::{WeightType, padded};
@@ -62,6 +63,7 @@ pub const KERNELS: &[Kernel] = &[
     sample::KERNEL,
     edit::KERNEL,
     split_heads::KERNEL,
+    summarize::KERNEL,
 ];
 
 /// What forms need in which 8 neighbours hand around what each has loaded: they are in one subgroup.

@@ -71,6 +71,7 @@ impl Model {
             captures: Vec::new(),
             sites: Vec::new(),
             only: None,
+            held: false,
             resumed: false,
             output: Some((Slot::Stream, Extent::new(columns as u64, Dim::Tokens))),
             tile: 1,

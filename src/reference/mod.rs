@@ -21,6 +21,7 @@ mod sample;
 mod soft_cap;
 mod softmax;
 mod split_heads;
+mod summarize;
 
 pub use attention::{AttentionInput, Span, attention};
 pub use attention_merge::attention_merge;
@@ -43,3 +44,4 @@ pub use sample::{Sampled, sample};
 pub use soft_cap::soft_cap;
 pub use softmax::softmax;
 pub use split_heads::split_heads;
+pub use summarize::summarize;

@@ -315,6 +315,7 @@ mod tests {
             captures: Vec::new(),
             sites: Vec::new(),
             only: None,
+            held: false,
             resumed: false,
             output: None,
             tile: 32,

@@ -14,8 +14,8 @@ pub use compile::{Choices, Head, Purpose, Watch, record};
 pub use edits::{Change, Edits, Operation, RowEdit};
 pub use profile::DispatchTime;
 pub(crate) use profile::nanoseconds;
-pub(crate) use program::fold;
 pub use program::{Outcome, Program};
+pub(crate) use program::{Running, fold};
 pub use recording::{
     Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Site, Slot, Word, Work,
 };

@@ -339,6 +339,15 @@ pub(crate) struct Running<'a> {
 }
 
 impl Running<'_> {
+    pub fn program(&self) -> &Program {
+        self.lease.program
+    }
+
+    /// A capture's buffer.
+    pub fn capture(&self, number: usize) -> Option<&wgpu::Buffer> {
+        self.lease.workspace.as_ref()?.captures.get(number)
+    }
+
     /// Waits for the forward and reads back what it was to bring.
     pub async fn finish(mut self) -> Result<Outcome> {
         let program = self.lease.program;

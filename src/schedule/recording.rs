@@ -311,6 +311,8 @@ pub struct Capture {
     pub size: Extent,
     /// Elements in a row; each point is a range of columns.
     pub columns: usize,
+    /// Whether it shows what [`Summarize`](crate::kernels::summarize::Summarize) tells of its point.
+    pub summary: bool,
     /// The points, and the columns where each begins and ends.
     pub points: Vec<(Point, std::ops::Range<usize>)>,
 }
@@ -345,6 +347,8 @@ pub struct Recording {
     pub sites: Vec<Site>,
     /// The only tokens that its captures show, where they do not show all: of batches of one sequence.
     pub only: Option<std::ops::Range<usize>>,
+    /// Whether captures stay on the GPU.
+    pub held: bool,
     /// Whether it begins behind the embedding: every row of the stream must then be set at the first site.
     pub resumed: bool,
     /// What comes back, and its size in f32 elements; `None` where only captures do.

@@ -208,5 +208,6 @@ fn params_size(params: &[Word]) -> u64 {
 /// Bytes that come back for a batch: the output, then each capture.
 pub(super) fn read_sizes(recording: &Recording, dims: &Dims) -> Vec<u64> {
     let output = recording.output.map_or(0, |(_, extent)| 4 * extent.of(dims));
-    std::iter::once(output).chain(recording.captures.iter().map(|c| 4 * c.size.of(dims))).collect()
+    let captures = recording.captures.iter().filter(|_| !recording.held);
+    std::iter::once(output).chain(captures.map(|c| 4 * c.size.of(dims))).collect()
 }

@@ -14,5 +14,5 @@ pub(crate) use edit::{Uploaded, edited_points, enter};
 pub use measure::{Activation, BlockMeasures, Contribution, Measures, rank_residual};
 pub use parts::{Part, Parts};
 pub use points::{Kind, Point, parse_points};
-pub use probe::{Look, Probe, Seen};
+pub use probe::{Held, HeldPoint, Look, Probe, Seen};
 pub use trace::{Tensor, Trace};

@@ -8,8 +8,9 @@ use super::edit::{Uploaded, enter};
 use super::{Edit, Kind, Point, Tensor, Trace};
 use crate::error::{Error, Result};
 use crate::files::Encoded;
+use crate::kernels::summarize::NUMBERS;
 use crate::model::Model;
-use crate::schedule::{Batch, Operation, Outcome, Program, Purpose, RowEdit, Watch, record};
+use crate::schedule::{Batch, Operation, Outcome, Program, Purpose, RowEdit, Running, Watch, record};
 
 /// A forward of a model for instruments: compiled once, run for any number of sequences.
 pub struct Probe<'m> {
@@ -43,8 +44,38 @@ impl<'a> Look<'a> {
 pub struct Seen {
     /// The points that are watched.
     pub trace: Trace,
+    /// The points of which a summary comes back, `[tokens, heads, 4]`: norm, mean, element of largest magnitude, its place.
+    pub summaries: BTreeMap<Point, Tensor>,
     /// The purpose's own result: the logits of [`Purpose::Score`], the vector of [`Purpose::Embed`].
     pub output: Vec<f32>,
+}
+
+/// Captures on the GPU; they are the next forward's as soon as this is dropped.
+pub struct Held<'p> {
+    running: Running<'p>,
+}
+
+/// A point in a buffer on the GPU: f32, row by row.
+#[derive(Clone, Copy, Debug)]
+pub struct HeldPoint<'a> {
+    /// The buffer, which can be bound as storage and copied from.
+    pub buffer: &'a wgpu::Buffer,
+    /// Elements from one token's row to the next.
+    pub stride: usize,
+    /// The point's elements of a row.
+    pub columns: (usize, usize),
+}
+
+impl Held<'_> {
+    /// A point that is watched.
+    pub fn point(&self, point: Point) -> Option<HeldPoint<'_>> {
+        let captures = self.running.program().recording().captures.iter().enumerate();
+        captures.filter(|(_, capture)| !capture.summary).find_map(|(i, capture)| {
+            let (_, columns) = capture.points.iter().find(|(own, _)| *own == point)?;
+            let buffer = self.running.capture(i)?;
+            Some(HeldPoint { buffer, stride: capture.columns, columns: (columns.start, columns.end) })
+        })
+    }
 }
 
 impl<'m> Probe<'m> {
@@ -57,8 +88,12 @@ impl<'m> Probe<'m> {
         let points = Point::of_model(&model.spec);
         let unknown = |point: &&Point| !points.contains(point);
         let fixed = |point: &&Point| !point.kind.is_editable();
-        if let Some(point) = watch.taps.iter().find(unknown).or(watch.edits.iter().find(unknown)) {
+        let all = || watch.taps.iter().chain(&watch.summaries).chain(&watch.edits);
+        if let Some(point) = all().find(unknown) {
             return Err(Error::Input(format!("{point} is no stream point of this model")));
+        }
+        if let Some(point) = watch.summaries.iter().find(|point| matches!(point.kind, Kind::Pattern | Kind::Result)) {
+            return Err(Error::Input(format!("{point} cannot be summarised")));
         }
         if let Some(point) = watch.edits.iter().find(fixed) {
             return Err(Error::Input(format!("{point} can be watched, and cannot be edited")));
@@ -86,12 +121,10 @@ impl<'m> Probe<'m> {
         if looks.len() > 1 && self.touches(Kind::Pattern) {
             return Err(Error::Input("patterns are seen of one sequence at a time".into()));
         }
-        let mut batch = Batch::of(self.program.recording());
-        let mut uploaded = Uploaded::default();
-        for look in looks {
-            self.push(&mut batch, &mut uploaded, look)?;
+        if self.watch.held {
+            return Err(Error::Input("this probe's captures stay on the GPU".into()));
         }
-        let Outcome { output, captures } = self.program.run(&batch).await?;
+        let Outcome { output, captures } = self.program.run(&self.batch(looks)?).await?;
         let mut start = 0;
         let mut seen = Vec::new();
         let width = output.len() / looks.len().max(1);
@@ -99,10 +132,32 @@ impl<'m> Probe<'m> {
             let rows = start..start + look.ids.len();
             start = rows.end;
             let rows = self.watch.only.as_ref().map_or(rows, |only| 0..only.len());
-            let trace = Trace { ids: look.ids.to_vec(), tensors: self.tensors(&captures, rows) };
-            seen.push(Seen { trace, output: output[i * width..(i + 1) * width].to_vec() });
+            let (tensors, summaries) = self.tensors(&captures, rows);
+            let trace = Trace { ids: look.ids.to_vec(), tensors };
+            seen.push(Seen { trace, summaries, output: output[i * width..(i + 1) * width].to_vec() });
         }
         Ok(seen)
+    }
+
+    /// Submits sequences, and leaves what passes the taps on the GPU, where commands that are submitted afterwards to the same
+    /// queue find it: a host's renderer, say. Nothing is waited for. The probe must have been made with [`Watch::held`].
+    ///
+    /// # Errors
+    /// As [`Probe::run`].
+    pub fn hold(&self, looks: &[Look<'_>]) -> Result<Held<'_>> {
+        if !self.watch.held {
+            return Err(Error::Input("this probe's captures are read back".into()));
+        }
+        Ok(Held { running: self.program.start(&self.batch(looks)?, None)? })
+    }
+
+    fn batch(&self, looks: &[Look<'_>]) -> Result<Batch> {
+        let mut batch = Batch::of(self.program.recording());
+        let mut uploaded = Uploaded::default();
+        for look in looks {
+            self.push(&mut batch, &mut uploaded, look)?;
+        }
+        Ok(batch)
     }
 
     /// [`Probe::run`], blocking the calling thread.
@@ -163,11 +218,16 @@ impl<'m> Probe<'m> {
     }
 
     /// What was captured of some rows.
-    fn tensors(&self, captures: &[Vec<f32>], rows: Range<usize>) -> BTreeMap<Point, Tensor> {
-        let mut tensors = BTreeMap::new();
+    fn tensors(&self, captures: &[Vec<f32>], rows: Range<usize>) -> (BTreeMap<Point, Tensor>, BTreeMap<Point, Tensor>) {
+        let (mut tensors, mut summaries) = (BTreeMap::new(), BTreeMap::new());
         for (capture, data) in self.program.recording().captures.iter().zip(captures) {
             for (point, columns) in &capture.points {
                 let heads = point.heads(&self.model.spec);
+                if capture.summary {
+                    let own = &data[rows.start * capture.columns..rows.end * capture.columns];
+                    summaries.insert(*point, Tensor { shape: vec![rows.len(), heads, NUMBERS], data: own.to_vec() });
+                    continue;
+                }
                 let tensor = match point.kind {
                     Kind::Pattern => {
                         let tokens = (data.len() / heads).isqrt();
@@ -182,6 +242,6 @@ impl<'m> Probe<'m> {
                 tensors.insert(*point, tensor);
             }
         }
-        tensors
+        (tensors, summaries)
     }
 }

@@ -116,9 +116,9 @@ impl Recorder<'_> {
     fn rows(&mut self) -> Rows {
         let spec = self.spec;
         let (d, width) = (spec.hidden_size, spec.num_attention_heads * spec.head_size);
-        let Watch { taps, edits, only, .. } = self.watch;
+        let Watch { taps, summaries, edits, only, .. } = self.watch;
         let seen = only.as_ref().map_or((1, Dim::Tokens), |only| (only.len(), Dim::One));
-        let asks = |kinds: &[Kind]| taps.iter().chain(edits).any(|p| kinds.contains(&p.kind));
+        let asks = |kinds: &[Kind]| taps.iter().chain(summaries).chain(edits).any(|p| kinds.contains(&p.kind));
         let terms = asks(&[Kind::AttnOut, Kind::MlpOut]);
         let (patterns, results) = (asks(&[Kind::Pattern]), asks(&[Kind::Result]));
         let heads = spec.num_attention_heads;
@@ -276,6 +276,7 @@ impl Recorder<'_> {
             first_row: 0,
             size: Extent::new(count, Dim::Pairs),
             columns: 1,
+            summary: false,
             points: vec![(Point::new(block, Kind::Pattern), 0..1)],
         });
     }

@@ -14,6 +14,7 @@ use crate::kernels::edit::{self, Edit};
 use crate::kernels::embed::Embed;
 use crate::kernels::matmul;
 use crate::kernels::matvec;
+use crate::kernels::summarize::{NUMBERS, Summarize};
 use crate::model::{Spec, Tensors};
 use crate::stream::{Kind, Point};
 
@@ -85,11 +86,15 @@ pub struct Head {
 pub struct Watch {
     /// What comes back. A point that is edited too is seen as it is afterwards.
     pub taps: Vec<Point>,
+    /// Points of which only norm, mean and largest element come back, of each token and head.
+    pub summaries: Vec<Point>,
     /// Where batches may edit. A forward that never gets to a point has no site for it.
     pub edits: Vec<Point>,
     /// The forward begins with this block, and not with the embedding: its first site is the stream before that block, where
     /// a batch must set every row. The number of blocks leaves only what follows them.
     pub from: Option<usize>,
+    /// What passes the taps stays on the GPU, for [`Probe::hold`](crate::stream::Probe::hold).
+    pub held: bool,
     /// Only these tokens come back, of batches of one sequence that has them. A pattern comes back as a whole.
     pub only: Option<std::ops::Range<usize>>,
 }
@@ -110,6 +115,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         captures: Vec::new(),
         sites: Vec::new(),
         only: watch.only.clone(),
+        held: watch.held,
         resumed: watch.from.is_some(),
         output: None,
         tile: attention::tile(spec.head_size),
@@ -164,7 +170,8 @@ impl Recorder<'_> {
 
     /// Whether a point is watched or edited.
     fn touches(&self, block: usize, kind: Kind) -> bool {
-        self.wants(block, kind) || self.watch.edits.contains(&Point::new(block, kind))
+        let Watch { taps, summaries, edits, .. } = self.watch;
+        taps.iter().chain(summaries).chain(edits).any(|point| *point == Point::new(block, kind))
     }
 
     /// Edits a point here, where that was asked for: `columns` of rows of `stride`.
@@ -218,8 +225,35 @@ impl Recorder<'_> {
                 Some(only) => (only.start, Extent::new((only.len() * columns) as u64, Dim::One)),
                 None => (0, Extent::new(columns as u64, Dim::Tokens)),
             };
-            self.capture(Capture { from, first_row, size, columns, points });
+            self.capture(Capture { from, first_row, size, columns, summary: false, points });
         }
+        for (kind, range) in kinds {
+            self.summarize(Point::new(block, *kind), from, columns, range.clone());
+        }
+    }
+
+    /// Captures what is told of a point, where only that was asked for.
+    fn summarize(&mut self, point: Point, values: Slot, stride: usize, range: std::ops::Range<usize>) {
+        if !self.watch.summaries.contains(&point) {
+            return;
+        }
+        let groups = point.heads(self.spec);
+        let (first, columns, reduce) = (range.start, range.len() / groups, self.choices.reduce);
+        let width = NUMBERS * groups;
+        let summary = self.scratch("summary", width, Dim::Tokens);
+        self.push(Summarize { reduce, values, stride, first, groups, columns, summary }.dispatch());
+        let (first_row, size) = match &self.watch.only {
+            Some(only) => (only.start, Extent::new((only.len() * width) as u64, Dim::One)),
+            None => (0, Extent::new(width as u64, Dim::Tokens)),
+        };
+        self.capture(Capture {
+            from: summary,
+            first_row,
+            size,
+            columns: width,
+            summary: true,
+            points: vec![(point, 0..width)],
+        });
     }
 
     fn capture(&mut self, capture: Capture) {
@@ -241,7 +275,7 @@ impl Recorder<'_> {
             (Kind::PosEmbed, 0.0, tensors.positions, None),
             (Kind::TypeEmbed, 0.0, None, tensors.types),
         ] {
-            if self.wants(0, kind) {
+            if self.touches(0, kind) {
                 self.embed_from(tensors, scale, positions, types);
                 self.tap_row(0, Slot::Stream, kind);
             }
