@@ -33,7 +33,8 @@ fn main() -> Result<()> {
             ("summaries of all", Watch { summaries: points.clone(), ..Watch::default() }),
             ("the last stream, read back", Watch::taps(&last)),
         ];
-        let ids: Vec<u32> = (0..TOKENS as u32).map(|i| i.wrapping_mul(2_654_435_761) % spec.vocab_size as u32).collect();
+        let ids: Vec<u32> =
+            (0..TOKENS as u32).map(|i| i.wrapping_mul(2_654_435_761) % spec.vocab_size as u32).collect();
         let probes = watches
             .iter()
             .map(|(_, watch)| pollster::block_on(Probe::new(&loaded, &Purpose::Trace, watch.clone())))

@@ -94,3 +94,53 @@ fn long_text_and_wrong_points() {
     super::run(&[&["stream", "tap", "--model", &bert, "a text"], &out[..]].concat())
         .fails(4, &["/nosuch/folder/out.safetensors"]);
 }
+
+fn object(run: &Run) -> serde_json::Value {
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(run.stdout.lines().count(), 1, "{}", run.stdout);
+    serde_json::from_str(&run.stdout).expect("JSON")
+}
+
+/// The fixed fields, with the embedded model where none is named.
+#[test]
+fn a_logit_is_taken_apart() {
+    let found =
+        object(&run(&["stream", "attribute", "--json", "--position", "2", "--target", "40", "--ids", "3 1 4 1"]));
+    let number = |key: &str| found[key].as_f64().expect("a number");
+    assert_eq!((number("position"), number("target")), (2.0, 40.0));
+    assert!(found["against"].is_null());
+    let parts = found["parts"].as_array().expect("parts");
+    let value = |part: &serde_json::Value| part["value"].as_f64().expect("a number");
+    let sum: f64 = parts.iter().map(value).sum();
+    assert!((sum - number("sum")).abs() < 1e-9 && (sum - number("logit")).abs() < 1e-4, "{found}");
+    let names: Vec<_> = parts.iter().filter_map(|part| part["name"].as_str()).collect();
+    assert!(names.starts_with(&["embed", "L0H0", "L0H1"]) && names.contains(&"5_mlp_out"), "{names:?}");
+    let less = object(&run(&["stream", "attribute", "--json", "--against", "7", "--target", "40", "--ids", "3 1 4"]));
+    assert_eq!(less["against"], 7);
+    assert_eq!(less["position"], 2);
+    let table = run(&["stream", "attribute", "The ownership of a value"]);
+    assert!(table.code == 0 && table.stdout.contains("L5H0") && table.stdout.contains("sum"), "{}", table.stdout);
+    for wrong in [["--position", "4"], ["--target", "99999999"], ["--against", "99999999"]] {
+        let run = run(&[&["stream", "attribute", "--ids", "3 1 4 1"], &wrong[..]].concat());
+        assert_eq!((run.code, run.stdout.as_str()), (4, ""), "{wrong:?}: {}", run.stderr);
+    }
+}
+
+#[test]
+fn a_stream_is_measured() {
+    let found = object(&run(&["stream", "measure", "--json", "--model", &model("bert_odd"), "--ids", "5 6 7 8 9"]));
+    let blocks = found["blocks"].as_array().expect("blocks");
+    assert_eq!(found["cka"].as_array().map(Vec::len), Some(blocks.len() + 1));
+    let rows = found["rollout"].as_array().expect("rows");
+    assert_eq!(rows.len(), 5);
+    for row in rows {
+        let sum: f64 = row.as_array().expect("a row").iter().filter_map(serde_json::Value::as_f64).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{row}");
+    }
+    for block in blocks {
+        assert!(block["attention"]["norm"].as_f64().is_some_and(|norm| norm > 0.0), "{block}");
+        assert!(block["rank_residual"].as_f64().is_some_and(|x| x > 0.0 && x < 2.0), "{block}");
+    }
+    let table = run(&["stream", "measure", "--model", &model("bert_odd"), "--ids", "5 6 7"]);
+    assert_eq!(table.stdout.lines().count(), 2 + blocks.len(), "{}", table.stdout);
+}

@@ -63,7 +63,7 @@ impl Attribute {
 
 /// The largest parts with bars, and what all others give together.
 fn table(model: &Model, found: &Attribution) -> String {
-    let token = |id: u32| match model.tokenizer().ok().and_then(|tokenizer| tokenizer.token(id)) {
+    let token = |id: u32| match model.tokenizer().ok().and_then(|tokenizer| tokenizer.decode(&[id], false).ok()) {
         Some(text) => format!("{text:?} ({id})"),
         None => format!("token {id}"),
     };
