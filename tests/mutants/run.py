@@ -51,6 +51,11 @@ class Bench:
         self.options = options
         names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True).stdout
         names = [name for name in names.decode().split("\0") if name and (ROOT / name).is_file()]
+        # what is no longer in the tree goes; what cargo builds is not in the way
+        kept = {self.tree / name for name in names}
+        for path in sorted(self.tree.rglob("*")) if self.tree.exists() else []:
+            if path.is_file() and path not in kept and "target" not in path.relative_to(self.tree).parts:
+                path.unlink()
         # of files that have not changed the times stay, so that cargo builds nothing anew
         for name in names:
             to = self.tree / name
