@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::from_gguf;
 use super::layout::{Layout, Tensors};
 use super::names::Names;
@@ -92,17 +93,18 @@ impl Model {
         purposes: &[Purpose],
         options: &LoadOptions,
     ) -> Result<Self> {
-        let mut choices = options.choices(gpu);
-        if options.choices.is_none() && !options.skip_self_check {
-            let (spec, tensors) = (&files.spec, &layout.tensors);
-            let record = |purpose, choices| record(spec, tensors, purpose, choices, &Watch::default());
-            let variants = |choices| purposes.iter().flat_map(|purpose| record(purpose, choices).variants()).collect();
-            choices = gpu.right(choices, variants).await?;
-        }
-        let weight_bytes = layout.bytes();
-        let fingerprint = files.fingerprint(&layout)?;
-        let weights = weights::upload(gpu, &layout, &files.sources, &options.task).await?.into();
-        let Files { path, origin, spec, tokenizer, template, max_text, .. } = files;
+        let (weight_bytes, fingerprint) = (layout.bytes(), files.fingerprint(&layout)?);
+        let Files { path, origin, spec, tokenizer, template, max_text, sources, .. } = files;
+        let Layout { parameters, tensors } = layout;
+        let tried = options.choices.is_none() && !options.skip_self_check;
+        let variants = {
+            let (spec, tensors, purposes) = (spec.clone(), tensors.clone(), purposes.to_vec());
+            let of = move |purpose: &Purpose, choices| record(&spec, &tensors, purpose, choices, &Watch::default()).variants();
+            move |choices| purposes.iter().flat_map(|purpose| of(purpose, choices)).collect()
+        };
+        let ahead = Ahead::begin(gpu, options.choices(gpu), tried, variants)?;
+        let weights = weights::upload(gpu, parameters.into(), sources.into(), &options.task).await?.into();
+        let choices = ahead.finish().await?;
         Ok(Model {
             gpu: gpu.clone(),
             path,
@@ -112,7 +114,7 @@ impl Model {
             tokenizer,
             template,
             max_text,
-            tensors: layout.tensors,
+            tensors,
             weights,
             choices,
             weight_bytes,
