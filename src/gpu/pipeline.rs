@@ -1,6 +1,7 @@
 //! Compiled kernels: linked, compiled once per `Gpu`, with the bind group layout that the host half declares.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -75,8 +76,8 @@ impl Gpu {
         thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
             let own = work();
-            let lost = || Error::Internal { during: "compilation".into(), message: "a thread panicked".into() };
-            others.into_iter().map(|other| other.join().map_err(|_| lost())?).fold(own, Result::and)
+            let others = others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            others.fold(own, Result::and)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::ahead::Ahead;
 use super::from_gguf;
@@ -102,9 +103,12 @@ impl Model {
             let of = move |purpose: &Purpose, choices| record(&spec, &tensors, purpose, choices, &Watch::default()).variants();
             move |choices| purposes.iter().flat_map(|purpose| of(purpose, choices)).collect()
         };
+        let begin = Instant::now();
         let ahead = Ahead::begin(gpu, options.choices(gpu), tried, variants)?;
         let weights = weights::upload(gpu, parameters.into(), sources.into(), &options.task).await?.into();
+        log::debug!("{} MiB of weights were uploaded after {:.3} s", weight_bytes >> 20, begin.elapsed().as_secs_f64());
         let choices = ahead.finish().await?;
+        log::debug!("their kernels were compiled and tried after {:.3} s", begin.elapsed().as_secs_f64());
         Ok(Model {
             gpu: gpu.clone(),
             path,

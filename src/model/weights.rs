@@ -75,8 +75,8 @@ fn scales(weight_type: WeightType) -> &'static [usize] {
     }
 }
 
-/// Elements that are read, converted and uploaded at a time: 4 MiB as f32.
-const PIECE: usize = 1 << 20;
+/// Elements that are read, converted and uploaded at a time: 2 MiB as f32.
+const PIECE: usize = 1 << 19;
 
 /// Bytes on their way from the thread that reads to the one that uploads.
 struct Piece {
