@@ -63,10 +63,10 @@ pub struct Embedding {
 
 /// An encoder on the GPU. `Send + Sync`, used by `&self`: threads embed side by side.
 pub struct Encoder {
-    model: Model,
-    sentence: SentenceConfig,
+    pub(crate) model: Model,
+    pub(crate) sentence: SentenceConfig,
     /// As the model says.
-    program: Program,
+    pub(crate) program: Program,
     /// Without the model's normalisation, where it has one; its buffers are made when it is first used.
     plain: Option<Program>,
 }
@@ -104,16 +104,15 @@ impl Encoder {
             return Err(Error::file(&files.path, "has no tokenizer"));
         }
         let layout = files.layout(gpu, options.dtype)?;
-        let purpose = |normalize| Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize });
-        let model = Model::open(gpu, files, layout, &[purpose(sentence.normalize)], &options).await?;
-        let compile = |normalize| {
-            let recording = record(&model.spec, &model.tensors, &purpose(normalize), model.choices, &Watch::default());
-            Program::new(gpu, recording, Arc::clone(&model.weights))
-        };
-        let program = compile(sentence.normalize)?;
-        program.reserve(BATCH_TOKENS)?;
-        let plain = sentence.normalize.then(|| compile(false)).transpose()?;
+        let model = Model::open(gpu, files, layout, &[purpose(&sentence, sentence.normalize)], &options).await?;
+        let (program, plain) = programs(&model, &sentence)?;
         Ok(Encoder { model, sentence, program, plain })
+    }
+
+    /// Compiles the programs again, with the model's choices as they are now.
+    pub(crate) fn compile(&mut self) -> Result<()> {
+        (self.program, self.plain) = programs(&self.model, &self.sentence)?;
+        Ok(())
     }
 
     /// The same encoder on another [`Gpu`], as after [`Gpu::rebuild`].
@@ -305,6 +304,24 @@ impl Encoder {
         }
         Ok(batch)
     }
+}
+
+/// What a program of an encoder is for.
+pub(crate) fn purpose(sentence: &SentenceConfig, normalize: bool) -> Purpose {
+    Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize })
+}
+
+/// The program that does as the model says, and the one without its normalisation, where it has one.
+fn programs(model: &Model, sentence: &SentenceConfig) -> Result<(Program, Option<Program>)> {
+    let compile = |normalize| {
+        let recording =
+            record(&model.spec, &model.tensors, &purpose(sentence, normalize), model.choices, &Watch::default());
+        Program::new(&model.gpu, recording, Arc::clone(&model.weights))
+    };
+    let program = compile(sentence.normalize)?;
+    program.reserve(BATCH_TOKENS)?;
+    let plain = sentence.normalize.then(|| compile(false)).transpose()?;
+    Ok((program, plain))
 }
 
 /// What the sentence part says of the transformer must be true of it.

@@ -62,7 +62,7 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::pipeline`].
-    pub(crate) fn compile_all(&self, variants: &[&Variant]) -> Result<()> {
+    pub(crate) fn compile_all(&self, variants: &[Variant]) -> Result<()> {
         let mut seen = HashSet::new();
         let variants: Vec<_> = variants.iter().filter(|v| seen.insert(&v.label) && !self.is_compiled(v)).collect();
         let threads = thread::available_parallelism().map_or(1, usize::from).min(variants.len());
@@ -254,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let gpu = open(folder.path(), true);
         let variants = variants(&gpu);
-        let twice: Vec<_> = variants.iter().chain(&variants).collect();
+        let twice = [&variants[..], &variants].concat();
         thread::scope(|scope| {
             (0..3).for_each(|_| drop(scope.spawn(|| gpu.compile_all(&twice).unwrap())));
         });
@@ -271,7 +271,7 @@ mod tests {
         let gpu = open(folder.path(), true);
         let variants = variants(&gpu);
         let wrong = Variant { constants: vec![("NO_SUCH_NAME", 1)], label: "wrong".into(), ..variants[0].clone() };
-        let all: Vec<_> = std::iter::once(&wrong).chain(&variants).collect();
+        let all = [std::slice::from_ref(&wrong), &variants].concat();
         let error = gpu.compile_all(&all).unwrap_err();
         assert!(matches!(&error, Error::Kernel { kernel, .. } if kernel == "wrong"), "{error}");
         assert!(gpu.compile_all(&all[1..]).is_ok());
@@ -287,7 +287,7 @@ mod tests {
             return assert!(!first.device().features().contains(wgpu::Features::PIPELINE_CACHE));
         };
         let compile = |gpu: &Gpu, variants: &[Variant]| {
-            gpu.compile_all(&variants.iter().collect::<Vec<_>>()).unwrap();
+            gpu.compile_all(variants).unwrap();
             gpu.keep_pipelines();
         };
         compile(&first, &[]);

@@ -33,7 +33,7 @@ impl Ahead {
             let first = variants(choices);
             let right = thread::scope(|scope| {
                 // one that does not compile is an error of whoever runs it: the self-check may choose another
-                scope.spawn(|| gpu.compile_all(&first.iter().collect::<Vec<_>>()));
+                scope.spawn(|| gpu.compile_all(&first));
                 if tried { pollster::block_on(gpu.right(choices, variants, &stopped)) } else { Ok(choices) }
             });
             let _ = sender.send(right);

@@ -21,6 +21,7 @@ use crate::gpu::Gpu;
 use crate::schedule::{Batch, Choices, Purpose, Recording, Watch, record};
 use crate::stream::{Look, Point, Probe, Trace};
 use crate::task::Task;
+use crate::tune::Table;
 
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,9 @@ pub struct LoadOptions {
     /// Whether the kernels are run as they are, without trying on an adapter or driver that is new first whether their
     /// numbers are right there ([`Gpu::self_check`]). Choices of your own are not tried either.
     pub skip_self_check: bool,
+    /// Whether the forms of kernels that [`Encoder::tune`](crate::Encoder::tune) has found to be the fastest here are left
+    /// aside.
+    pub skip_tuning: bool,
     /// Cancels and watches the load; progress is in bytes.
     pub task: Task,
 }
@@ -100,11 +104,17 @@ impl Model {
         let tried = options.choices.is_none() && !options.skip_self_check;
         let variants = {
             let (spec, tensors, purposes) = (spec.clone(), tensors.clone(), purposes.to_vec());
-            let of = move |purpose: &Purpose, choices| record(&spec, &tensors, purpose, choices, &Watch::default()).variants();
+            let of = move |purpose: &Purpose, choices| {
+                record(&spec, &tensors, purpose, choices, &Watch::default()).variants()
+            };
             move |choices| purposes.iter().flat_map(|purpose| of(purpose, choices)).collect()
         };
         let begin = Instant::now();
-        let ahead = Ahead::begin(gpu, options.choices(gpu), tried, variants)?;
+        let choices = match options.choices {
+            None if !options.skip_tuning => Table::choices(gpu, &spec, &tensors, options.choices(gpu)),
+            _ => options.choices(gpu),
+        };
+        let ahead = Ahead::begin(gpu, choices, tried, variants)?;
         let weights = weights::upload(gpu, parameters.into(), sources.into(), &options.task).await?.into();
         log::debug!("{} MiB of weights were uploaded after {:.3} s", weight_bytes >> 20, begin.elapsed().as_secs_f64());
         let choices = ahead.finish().await?;

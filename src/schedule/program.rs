@@ -42,7 +42,7 @@ impl Program {
     /// # Errors
     /// [`Error::Kernel`] where a kernel does not compile, [`Error::DeviceLost`].
     pub fn new(gpu: &Gpu, recording: Recording, weights: Arc<[wgpu::Buffer]>) -> Result<Self> {
-        gpu.compile_all(&recording.dispatches().map(|d| &d.variant).collect::<Vec<_>>())?;
+        gpu.compile_all(&recording.variants())?;
         gpu.keep_pipelines();
         let pipelines = recording.dispatches().map(|d| gpu.pipeline(&d.variant)).collect::<Result<_>>()?;
         let budget = gpu.submission_budget();
