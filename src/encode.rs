@@ -1,13 +1,15 @@
 //! Encoders: texts to vectors, exactly as the model's sentence-transformers folder says.
 
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use crate::error::{Error, Result};
 use crate::files::{Encoded, SentenceConfig, Tokenizer};
 use crate::gpu::Gpu;
 use crate::model::{Files, LoadOptions, Model, Spec};
-use crate::schedule::{Batch, Head, Outcome, Program, Purpose, Watch, record};
+use crate::schedule::{Batch, Head, Outcome, Program, Purpose, Running, Watch, record};
 use crate::stream::{Point, Trace};
 use crate::task::Task;
 
@@ -32,6 +34,9 @@ impl Default for EmbedOptions {
 
 /// Tokens of a batch where nothing else is said: what a load reserves buffers for.
 pub(crate) const BATCH_TOKENS: usize = 2048;
+
+/// Fewer texts are tokenised before a thread has begun.
+const TEXTS_A_THREAD: usize = 16;
 
 /// Which of the model's prompts is put in front of a text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +63,10 @@ pub struct Embedding {
 
 /// An encoder on the GPU. `Send + Sync`, used by `&self`: threads embed side by side.
 pub struct Encoder {
-    model: Model,
-    sentence: SentenceConfig,
+    pub(crate) model: Model,
+    pub(crate) sentence: SentenceConfig,
     /// As the model says.
-    program: Program,
+    pub(crate) program: Program,
     /// Without the model's normalisation, where it has one; its buffers are made when it is first used.
     plain: Option<Program>,
 }
@@ -99,16 +104,15 @@ impl Encoder {
             return Err(Error::file(&files.path, "has no tokenizer"));
         }
         let layout = files.layout(gpu, options.dtype)?;
-        let purpose = |normalize| Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize });
-        let model = Model::open(gpu, files, layout, &[purpose(sentence.normalize)], &options).await?;
-        let compile = |normalize| {
-            let recording = record(&model.spec, &model.tensors, &purpose(normalize), model.choices, &Watch::default());
-            Program::new(gpu, recording, Arc::clone(&model.weights))
-        };
-        let program = compile(sentence.normalize)?;
-        program.reserve(BATCH_TOKENS)?;
-        let plain = sentence.normalize.then(|| compile(false)).transpose()?;
+        let model = Model::open(gpu, files, layout, &[purpose(&sentence, sentence.normalize)], &options).await?;
+        let (program, plain) = programs(&model, &sentence)?;
         Ok(Encoder { model, sentence, program, plain })
+    }
+
+    /// Compiles the programs again, with the model's choices as they are now.
+    pub(crate) fn compile(&mut self) -> Result<()> {
+        (self.program, self.plain) = programs(&self.model, &self.sentence)?;
+        Ok(())
     }
 
     /// The same encoder on another [`Gpu`], as after [`Gpu::rebuild`].
@@ -153,32 +157,43 @@ impl Encoder {
     /// [`Error::OutOfMemory`].
     pub async fn embed_with<S: AsRef<str>>(&self, texts: &[S], options: &EmbedOptions) -> Result<Vec<Embedding>> {
         let (prompt, skip) = self.prompt(&options.prompt)?;
-        let mut inputs = Vec::with_capacity(texts.len());
-        for text in texts {
-            options.task.check()?;
-            inputs.push(self.encode(&format!("{prompt}{}", text.as_ref()))?);
-        }
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let inputs = self.encode_all(&prompt, &texts, &options.task)?;
         let program = self.plain.as_ref().filter(|_| !options.normalize).unwrap_or(&self.program);
         let most = options.batch_tokens.clamp(1, program.max_tokens());
         let mut vectors = vec![Vec::new(); inputs.len()];
         let mut done = 0;
-        for members in pack(&inputs, most) {
+        // the GPU has the next batch before it is through with the one before
+        let mut before: Option<(Running<'_>, Vec<usize>)> = None;
+        for members in pack(&inputs, most).into_iter().map(Some).chain([None]) {
             options.task.check()?;
-            let mut batch = Batch::of(program.recording());
-            for &i in &members {
-                self.model.push(&mut batch, &inputs[i], skip)?;
-            }
-            let Outcome { output, .. } = program.run(&batch).await?;
-            let width = output.len() / members.len();
-            for (&i, vector) in members.iter().zip(output.chunks_exact(width)) {
-                if vector.iter().any(|x| !x.is_finite()) {
-                    return Err(self.model.not_finite(&inputs[i].ids).await);
+            let mut next = None;
+            if let Some(members) = members {
+                let mut batch = Batch::of(program.recording());
+                for &i in &members {
+                    self.model.push(&mut batch, &inputs[i], skip)?;
                 }
-                let keep = self.sentence.truncate_dim.unwrap_or(width).min(width);
-                vectors[i] = vector[..keep].to_vec();
+                next = Some((program.start(&batch, None), batch, members));
             }
-            done += members.len();
-            options.task.report(done as u64, inputs.len() as u64);
+            if let Some((running, members)) = before.take() {
+                let Outcome { output, .. } = running.finish().await?;
+                let width = output.len() / members.len();
+                for (&i, vector) in members.iter().zip(output.chunks_exact(width)) {
+                    if vector.iter().any(|x| !x.is_finite()) {
+                        return Err(self.model.not_finite(&inputs[i].ids).await);
+                    }
+                    let keep = self.sentence.truncate_dim.unwrap_or(width).min(width);
+                    vectors[i] = vector[..keep].to_vec();
+                }
+                done += members.len();
+                options.task.report(done as u64, inputs.len() as u64);
+            }
+            before = match next {
+                // no room for both at once
+                Some((Err(Error::OutOfMemory(_)), batch, members)) => Some((program.start(&batch, None)?, members)),
+                Some((started, _, members)) => Some((started?, members)),
+                None => None,
+            };
         }
         let embedding = |(input, vector): (Encoded, Vec<f32>)| Embedding {
             tokens: input.ids.len(),
@@ -186,6 +201,24 @@ impl Encoder {
             vector,
         };
         Ok(inputs.into_iter().zip(vectors).map(embedding).collect())
+    }
+
+    /// The token ids of texts behind a prompt, in their order, by a few threads where there are many.
+    fn encode_all(&self, prompt: &str, texts: &[&str], task: &Task) -> Result<Vec<Encoded>> {
+        let encode = |texts: &[&str]| -> Result<Vec<Encoded>> {
+            let encode = |text: &&str| task.check().and_then(|()| self.encode(&format!("{prompt}{text}")));
+            texts.iter().map(encode).collect()
+        };
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(texts.len() / TEXTS_A_THREAD);
+        if threads < 2 {
+            return encode(texts);
+        }
+        thread::scope(|scope| {
+            let parts = texts.chunks(texts.len().div_ceil(threads));
+            let parts: Vec<_> = parts.map(|part| scope.spawn(move || encode(part))).collect();
+            let parts = parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            Ok(parts.collect::<Result<Vec<_>>>()?.concat())
+        })
     }
 
     /// A text's token ids as the model sees them: with special tokens, cut to the model's length.
@@ -271,6 +304,24 @@ impl Encoder {
         }
         Ok(batch)
     }
+}
+
+/// What a program of an encoder is for.
+pub(crate) fn purpose(sentence: &SentenceConfig, normalize: bool) -> Purpose {
+    Purpose::Embed(Head { pooling: sentence.pooling.clone(), normalize })
+}
+
+/// The program that does as the model says, and the one without its normalisation, where it has one.
+fn programs(model: &Model, sentence: &SentenceConfig) -> Result<(Program, Option<Program>)> {
+    let compile = |normalize| {
+        let recording =
+            record(&model.spec, &model.tensors, &purpose(sentence, normalize), model.choices, &Watch::default());
+        Program::new(&model.gpu, recording, Arc::clone(&model.weights))
+    };
+    let program = compile(sentence.normalize)?;
+    program.reserve(BATCH_TOKENS)?;
+    let plain = sentence.normalize.then(|| compile(false)).transpose()?;
+    Ok((program, plain))
 }
 
 /// What the sentence part says of the transformer must be true of it.

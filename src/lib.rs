@@ -28,6 +28,7 @@ pub mod reference;
 pub mod schedule;
 pub mod stream;
 mod task;
+mod tune;
 
 pub use cache::{cache_dir, find_model};
 pub use chat::{Chat, ChatOptions, ChatTemplate, Message};
@@ -38,6 +39,7 @@ pub use error::{Error, Result};
 pub use gpu::{AdapterChoice, Capabilities, Gpu, GpuOptions};
 pub use model::{Dtype, LoadOptions, Model};
 pub use task::{CancelToken, Progress, Task};
+pub use tune::Tuning;
 
 /// The README's example compiles.
 #[cfg(doctest)]

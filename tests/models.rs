@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Expected, GPU, bits, cosine, fixtures, load, minilm, relative};
 use thalweg::stream::{Point, parse_points};
 use thalweg::{Dtype, EmbedOptions, Encoder, Prompt};
@@ -164,12 +166,14 @@ fn chunks_of_weights_change_no_bit() {
     use thalweg::schedule::{Batch, Choices, Program, Purpose, Watch, record};
     let folder = fixtures("models/roberta_odd");
     let (spec, family) = Spec::read(&Config::open(&folder).unwrap()).unwrap();
-    let sources = [Source::Folder(Checkpoint::open(&folder).unwrap())];
+    let sources: Arc<[Source]> = [Source::Folder(Checkpoint::open(&folder).unwrap())].into();
     let points = Point::of_model(&spec);
     let mut traces = Vec::new();
     for limit in [1 << 27, 64 * 44 * 4, 1000] {
         let layout = Layout::new(&spec, &family.names, &sources, &[], Dtype::Auto, limit).unwrap();
-        let weights = pollster::block_on(upload(&GPU, &layout, &sources, &Default::default())).unwrap();
+        let weights =
+            pollster::block_on(upload(&GPU, layout.parameters.into(), Arc::clone(&sources), &Default::default()));
+        let weights = weights.unwrap();
         let chunks = layout.tensors.words.chunks.len();
         assert_eq!(
             chunks,

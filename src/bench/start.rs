@@ -17,7 +17,7 @@ use crate::model::{Files, LoadOptions};
 pub struct Start {
     /// The model.
     pub model: String,
-    /// `empty` or `warm`: the driver's cache of compiled pipelines, and the engine's verdicts of its self-check.
+    /// `empty` or `warm`: the driver's cache of compiled pipelines, the engine's, and the verdicts of its self-check.
     pub pipeline_cache: String,
     /// Seconds until the device was open.
     pub open_s: f64,

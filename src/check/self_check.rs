@@ -12,11 +12,11 @@ use super::case::{Plan, Size};
 use super::plans;
 use super::random::Random;
 use super::rig::outputs;
-use crate::cache::cache_dir;
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{Gpu, hash, write_whole};
 use crate::kernels::{Reduce, Variant, attention, link, matmul, matvec};
 use crate::schedule::Choices;
+use crate::task::CancelToken;
 
 /// A variant whose numbers are wrong on this adapter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,10 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`], [`Error::OutOfMemory`]. What is wrong with a variant is no error.
     pub async fn self_check(&self, variants: &[Variant]) -> Result<Vec<WrongVariant>> {
+        self.tried(variants, &CancelToken::new()).await
+    }
+
+    async fn tried(&self, variants: &[Variant], stop: &CancelToken) -> Result<Vec<WrongVariant>> {
         let mut seen = HashSet::new();
         let variants: Vec<_> = variants.iter().filter(|v| seen.insert(&v.label)).collect();
         let unknown: Vec<_> = {
@@ -72,6 +76,9 @@ impl Gpu {
         plans.retain(|plan| plan.size == Size::Small && unknown.iter().any(|v| v.label == plan.label()));
         let mut tried = Vec::new();
         for variant in unknown {
+            if stop.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
             let verdict = Verdict { source: source(variant), wrong: self.probe(variant, &plans).await? };
             tried.push((variant.label.clone(), verdict));
         }
@@ -116,14 +123,15 @@ impl Gpu {
     /// those that a model has with given choices.
     ///
     /// # Errors
-    /// [`Error::WrongNumbers`] where nothing simpler is left, and as [`Gpu::self_check`].
+    /// [`Error::WrongNumbers`] where nothing simpler is left, [`Error::Cancelled`], and as [`Gpu::self_check`].
     pub(crate) async fn right(
         &self,
         mut choices: Choices,
         variants: impl Fn(Choices) -> Vec<Variant>,
+        stop: &CancelToken,
     ) -> Result<Choices> {
         loop {
-            let wrong = self.self_check(&variants(choices)).await?;
+            let wrong = self.tried(&variants(choices), stop).await?;
             let Some(first) = wrong.first() else { return Ok(choices) };
             let mut lower = choices;
             wrong.iter().for_each(|wrong| simplify(&mut lower, wrong));
@@ -158,14 +166,7 @@ fn simplify(choices: &mut Choices, wrong: &WrongVariant) {
 impl Verdicts {
     /// What was kept of this adapter.
     fn open(gpu: &Gpu) -> Self {
-        let i = gpu.info();
-        let (backend, version) = (i.backend.to_str(), env!("CARGO_PKG_VERSION"));
-        let about = format!(
-            "{} {backend} {:04x}:{:04x}, {} {}, thalweg {version}",
-            i.name, i.vendor, i.device, i.driver, i.driver_info
-        );
-        let folder = gpu.cache_dir().or_else(cache_dir);
-        let path = folder.map(|folder| folder.join("self-check").join(format!("{}.json", hash(about.as_bytes()))));
+        let (about, path) = (gpu.about(), gpu.kept("self-check", "json"));
         let kept = path.as_ref().and_then(|path| std::fs::read(path).ok());
         let kept: Option<Verdicts> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let variants = kept.filter(|kept| kept.about == about).map(|kept| kept.variants).unwrap_or_default();
@@ -190,21 +191,8 @@ impl Verdicts {
     fn add(&mut self, tried: Vec<(String, Verdict)>) {
         self.current.extend(tried.iter().map(|(label, _)| label.clone()));
         self.variants.extend(tried);
-        self.keep();
-    }
-
-    /// Writes the file whole or not at all. Without it the next program tries again, so that nothing else is lost.
-    fn keep(&self) {
-        let Some(path) = &self.path else { return };
-        let temporary = path.with_extension(format!("{}.part", std::process::id()));
-        let kept = (|| {
-            std::fs::create_dir_all(path.parent().unwrap_or(path))?;
-            std::fs::write(&temporary, serde_json::to_vec(self)?)?;
-            std::fs::rename(&temporary, path)
-        })();
-        if let Err(error) = kept {
-            let _ = std::fs::remove_file(&temporary);
-            log::debug!("verdicts on kernels are not kept: {}: {error}", path.display());
+        if let (Some(path), Ok(bytes)) = (&self.path, serde_json::to_vec(self)) {
+            write_whole(path, &bytes);
         }
     }
 }
@@ -212,13 +200,7 @@ impl Verdicts {
 /// Names what a variant is compiled from.
 fn source(variant: &Variant) -> String {
     let wgsl = link::link(variant, link::Dialect::Naga).wgsl;
-    hash(format!("{wgsl}{:?}", variant.constants).as_bytes())
-}
-
-/// FNV-1a, as the same text has it in every program.
-fn hash(bytes: &[u8]) -> String {
-    let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix))
+    format!("{:016x}", hash(format!("{wgsl}{:?}", variant.constants).as_bytes()))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use thalweg::AdapterChoice;
 use thalweg::bench::{Start, model_name, start};
-use thalweg::{AdapterChoice, GpuOptions};
 
 use super::Context;
 
@@ -72,6 +72,9 @@ fn arguments(context: &Context) -> Vec<String> {
     if machine.no_self_check {
         arguments.push("--no-self-check".into());
     }
+    if machine.no_pipeline_cache {
+        arguments.push("--no-pipeline-cache".into());
+    }
     let dtype = format!("{:?}", machine.dtype).to_lowercase();
     arguments.extend(["--dtype".into(), dtype]);
     arguments
@@ -80,7 +83,7 @@ fn arguments(context: &Context) -> Vec<String> {
 /// What the child does.
 pub fn child(context: &Context, model: &Path) -> Result<()> {
     let adapter = context.machine.adapter.clone().unwrap_or_default();
-    let options = GpuOptions { adapter, backends: context.machine.backend, ..Default::default() };
+    let options = context.gpu_options(adapter);
     println!("{}", serde_json::to_string(&start(options, model, context.load_options())?)?);
     Ok(())
 }

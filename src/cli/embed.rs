@@ -42,6 +42,10 @@ pub struct Embed {
     /// Which of the model's prompts is put in front of each text, instead of its default
     #[arg(long, value_name = "NAME")]
     prompt: Option<String>,
+    /// After the first texts, finds out by timing which forms of the kernels are the fastest here, for this and later runs;
+    /// the vectors are the same to the bit
+    #[arg(long)]
+    tune: bool,
 }
 
 fn default_batch() -> usize {
@@ -51,6 +55,9 @@ fn default_batch() -> usize {
 fn batch_tokens(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a number of tokens, 1 or more".into())
 }
+
+/// Tokens of the batch that forms are timed on.
+const TUNED_TOKENS: usize = 512;
 
 /// A line of the output.
 #[derive(Serialize)]
@@ -66,7 +73,7 @@ impl Embed {
     pub fn run(self, context: &Context) -> Result<()> {
         // before the model, so that a wrong name is told at once
         let file = self.input.as_deref().map(|path| Lines::open(path, is_jsonl(path))).transpose()?;
-        let encoder = context.encoder(&self.model)?;
+        let mut encoder = context.encoder(&self.model)?;
         let prompt = self.prompt.map_or(Prompt::Default, Prompt::Named);
         let mut options = EmbedOptions {
             normalize: !self.no_normalize,
@@ -82,7 +89,7 @@ impl Embed {
                 Ok(Line { number, text, bytes })
             })),
         };
-        let mut tally = Tally::default();
+        let (mut tally, mut tune) = (Tally::default(), self.tune);
         loop {
             let (chunk, bytes) = lines::chunk(&mut source, |line| line.bytes)?;
             if chunk.is_empty() {
@@ -95,6 +102,17 @@ impl Embed {
             // the bar steps aside where both are on the terminal
             bar.suspend(|| print(&lines))?;
             bar.set_message(count(tally.texts, "text"));
+            if std::mem::take(&mut tune) {
+                let tuning = encoder.tune_blocking(TUNED_TOKENS)?;
+                for (choices, time) in &tuning.times {
+                    log::info!(
+                        "{:.3} ms with {:?} and {:?}",
+                        time.as_secs_f64() * 1e3,
+                        choices.matmul,
+                        choices.attention
+                    );
+                }
+            }
         }
         bar.finish_and_clear();
         tally.warn(&encoder);

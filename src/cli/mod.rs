@@ -70,6 +70,9 @@ struct Machine {
     /// Does not try the kernels on an adapter or driver that is new before they are used
     #[arg(long, global = true, help_heading = "Machine")]
     no_self_check: bool,
+    /// Neither takes compiled kernels from the cache directory nor keeps them there
+    #[arg(long, global = true, help_heading = "Machine")]
+    no_pipeline_cache: bool,
 }
 
 fn backend(name: &str) -> Result<wgpu::Backends, String> {
@@ -124,8 +127,13 @@ impl Part {
 impl Context {
     fn gpu(&self) -> Result<Gpu> {
         let adapter = self.machine.adapter.clone().unwrap_or_default();
-        let options = GpuOptions { adapter, backends: self.machine.backend, ..Default::default() };
-        Ok(Gpu::new_blocking(options)?)
+        Ok(Gpu::new_blocking(self.gpu_options(adapter))?)
+    }
+
+    /// How that adapter is opened.
+    fn gpu_options(&self, adapter: AdapterChoice) -> GpuOptions {
+        let (backends, skip_pipeline_cache) = (self.machine.backend, self.machine.no_pipeline_cache);
+        GpuOptions { adapter, backends, skip_pipeline_cache, ..Default::default() }
     }
 
     /// How models are loaded, where nothing else is said.

@@ -5,10 +5,11 @@ use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use half::slice::{HalfBitsSliceExt as _, HalfFloatSliceExt as _};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::quote;
 use super::safetensors::{Dtype, TensorInfo, read_header};
+use super::{first_not_finite, quote};
 use crate::{Error, Result};
 
 /// The name of a checkpoint in one file.
@@ -177,26 +178,29 @@ impl Checkpoint {
                     out.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits().swap_bytes()));
                 }
             }
-            Dtype::F16 => self.read_halves(info, first, out, |bits| half::f16::from_bits(bits).to_f32())?,
-            Dtype::Bf16 => self.read_halves(info, first, out, |bits| half::bf16::from_bits(bits).to_f32())?,
+            Dtype::F16 => self.read_halves(info, first, out, |bits, out| {
+                bits.reinterpret_cast::<half::f16>().convert_to_f32_slice(out);
+            })?,
+            Dtype::Bf16 => self.read_halves(info, first, out, |bits, out| {
+                bits.reinterpret_cast::<half::bf16>().convert_to_f32_slice(out);
+            })?,
             _ => return Err(self.not_weights(info)),
         }
-        match out.iter().position(|x| !x.is_finite()) {
+        match first_not_finite(out) {
             Some(i) => Err(self.not_finite(info, first + i as u64, out[i])),
             None => Ok(()),
         }
     }
 
-    fn read_halves(&self, info: &TensorInfo, first: u64, out: &mut [f32], widen: fn(u16) -> f32) -> Result<()> {
-        let mut bytes = vec![0; CHUNK.min(out.len() * 2)];
+    fn read_halves(&self, info: &TensorInfo, first: u64, out: &mut [f32], widen: fn(&[u16], &mut [f32])) -> Result<()> {
+        let mut halves = vec![0; (CHUNK / 2).min(out.len())];
         let mut position = first.saturating_mul(2);
         for chunk in out.chunks_mut(CHUNK / 2) {
-            let bytes = &mut bytes[..chunk.len() * 2];
-            self.read(info, position, bytes)?;
-            for (x, pair) in chunk.iter_mut().zip(bytes.chunks_exact(2)) {
-                *x = widen(u16::from_le_bytes([pair[0], pair[1]]));
-            }
-            position += bytes.len() as u64;
+            let halves = &mut halves[..chunk.len()];
+            self.read(info, position, bytemuck::cast_slice_mut(halves))?;
+            halves.iter_mut().for_each(|bits| *bits = u16::from_le(*bits));
+            widen(halves, chunk);
+            position += 2 * halves.len() as u64;
         }
         Ok(())
     }

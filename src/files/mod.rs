@@ -47,6 +47,14 @@ use serde_json::{Map, Value};
 
 use crate::{Error, Result};
 
+/// The place of the first value that is NaN or infinite. Blocks are looked at as a whole, which compilers make fast.
+fn first_not_finite(values: &[f32]) -> Option<usize> {
+    const BLOCK: usize = 256;
+    let bad = |block: &[f32]| block.iter().fold(false, |bad, x| bad | !x.is_finite());
+    let block = values.chunks(BLOCK).position(bad)? * BLOCK;
+    values[block..].iter().position(|x| !x.is_finite()).map(|place| block + place)
+}
+
 /// Opens a regular file; anything else (a folder, a pipe that would block for ever, a device) is an error.
 pub(crate) fn open_regular(path: &Path) -> Result<(File, u64)> {
     let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;

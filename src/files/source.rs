@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::dequantise::{can_dequantise, dequantise};
-use super::{Checkpoint, Dtype, GgmlType, Gguf, GgufTensor, TensorInfo};
+use super::{Checkpoint, Dtype, GgmlType, Gguf, GgufTensor, TensorInfo, first_not_finite};
 use crate::{Error, Result};
 
 /// Bytes that are read at a time where a conversion follows.
@@ -174,7 +174,7 @@ impl Stored<'_> {
             dequantise(info.ggml_type, bytes, values).map_err(|what| self.error(what))?;
             offset += bytes.len() as u64;
         }
-        match out.iter().position(|x| !x.is_finite()) {
+        match first_not_finite(out) {
             Some(i) => {
                 let (value, index) = (out[i], first + i as u64);
                 Err(self.error(format_args!("expected finite numbers, found {value} at index {index}")))

@@ -44,6 +44,8 @@ pub struct GpuOptions {
     pub submission_budget: Option<std::time::Duration>,
     /// Where what is learnt of the adapter is kept; `None` means [`cache_dir`](crate::cache_dir).
     pub cache_dir: Option<std::path::PathBuf>,
+    /// Whether compiled kernels are neither taken from the cache directory nor kept there.
+    pub skip_pipeline_cache: bool,
 }
 
 /// All adapters of the chosen backends (`None`: `WGPU_BACKEND` where set, else all), the order of `--adapter N`: those of

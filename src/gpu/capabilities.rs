@@ -56,10 +56,10 @@ impl AdapterClass {
 /// DX12 and most Vulkan drivers go wrong beyond this, whatever they promise, and byte offsets must fit 32 bits.
 const LARGEST_BUFFER: u64 = (1 << 31) - 256;
 
-/// Features that some variant uses.
+/// Features that some variant uses, and the one by which compiled kernels are kept.
 pub(super) fn useful_features(adapter: &wgpu::Adapter) -> wgpu::Features {
     use wgpu::Features as F;
-    adapter.features() & (F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY)
+    adapter.features() & (F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY | F::PIPELINE_CACHE)
 }
 
 /// WebGPU's defaults, raised where more helps: binding and buffer sizes, workgroup memory and invocations.

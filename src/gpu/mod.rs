@@ -3,24 +3,25 @@
 mod adapter;
 mod buffer;
 mod capabilities;
+mod kept;
 mod memory;
 mod pipeline;
 mod scope;
 mod waiter;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use adapter::{AdapterChoice, GpuOptions, adapters};
 pub use capabilities::{AdapterClass, Capabilities, SubgroupSizes};
+pub(crate) use kept::{hash, write_whole};
 pub(crate) use memory::host as host_memory;
 pub(crate) use pipeline::Pipeline;
 
 use crate::check::Verdicts;
 use crate::error::{Error, Result};
+use pipeline::Pipelines;
 use waiter::Waiter;
 
 /// A GPU to run models on: cheap to clone, `Send + Sync`, used by `&self` from any thread.
@@ -35,8 +36,8 @@ struct Inner {
     info: wgpu::AdapterInfo,
     capabilities: Capabilities,
     counters: Counters,
-    /// Compiled kernels by their label: each is compiled once for all models of this `Gpu`.
-    pipelines: Mutex<HashMap<String, Arc<Pipeline>>>,
+    /// Compiled kernels: each is compiled once for all models of this `Gpu`.
+    pipelines: Pipelines,
     waiter: Waiter,
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
@@ -155,19 +156,21 @@ impl Gpu {
         let capabilities = Capabilities::of(adapter, &device)?;
         log::info!("{} ({:?}): {}", info.name, info.backend, capabilities.summary());
         let waiter = Waiter::start(device.clone(), Arc::clone(&lost))?;
-        Ok(Gpu(Arc::new(Inner {
+        let gpu = Gpu(Arc::new(Inner {
             device,
             queue,
             info,
             capabilities,
             counters: Counters::default(),
-            pipelines: Mutex::default(),
+            pipelines: Pipelines::default(),
             waiter,
             lost,
             submission_budget,
             verdicts: Mutex::default(),
             options,
-        })))
+        }));
+        gpu.open_pipeline_cache();
+        Ok(gpu)
     }
 
     /// What a host should ask its device for, of what this adapter has: features that variants use, and limits.
@@ -226,11 +229,6 @@ impl Gpu {
     /// What is known of the variants' numbers.
     pub(crate) fn verdicts(&self) -> MutexGuard<'_, Option<Verdicts>> {
         self.0.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where what is learnt of the adapter is kept, where the options say.
-    pub(crate) fn cache_dir(&self) -> Option<PathBuf> {
-        self.0.options.as_ref()?.cache_dir.clone()
     }
 
     pub(crate) fn counters(&self) -> &Counters {

@@ -1,5 +1,6 @@
 //! Models: a spec, a table of tensor names, and weights. A family is data: one file, no code of its own elsewhere.
 
+mod ahead;
 mod bert;
 mod distilbert;
 mod finite;

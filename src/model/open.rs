@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
+use super::ahead::Ahead;
 use super::from_gguf;
 use super::layout::{Layout, Tensors};
 use super::names::Names;
@@ -19,6 +21,7 @@ use crate::gpu::Gpu;
 use crate::schedule::{Batch, Choices, Purpose, Recording, Watch, record};
 use crate::stream::{Look, Point, Probe, Trace};
 use crate::task::Task;
+use crate::tune::Table;
 
 /// How a model is loaded.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +38,9 @@ pub struct LoadOptions {
     /// Whether the kernels are run as they are, without trying on an adapter or driver that is new first whether their
     /// numbers are right there ([`Gpu::self_check`]). Choices of your own are not tried either.
     pub skip_self_check: bool,
+    /// Whether the forms of kernels that [`Encoder::tune`](crate::Encoder::tune) has found to be the fastest here are left
+    /// aside.
+    pub skip_tuning: bool,
     /// Cancels and watches the load; progress is in bytes.
     pub task: Task,
 }
@@ -92,17 +98,27 @@ impl Model {
         purposes: &[Purpose],
         options: &LoadOptions,
     ) -> Result<Self> {
-        let mut choices = options.choices(gpu);
-        if options.choices.is_none() && !options.skip_self_check {
-            let (spec, tensors) = (&files.spec, &layout.tensors);
-            let record = |purpose, choices| record(spec, tensors, purpose, choices, &Watch::default());
-            let variants = |choices| purposes.iter().flat_map(|purpose| record(purpose, choices).variants()).collect();
-            choices = gpu.right(choices, variants).await?;
-        }
-        let weight_bytes = layout.bytes();
-        let fingerprint = files.fingerprint(&layout)?;
-        let weights = weights::upload(gpu, &layout, &files.sources, &options.task).await?.into();
-        let Files { path, origin, spec, tokenizer, template, max_text, .. } = files;
+        let (weight_bytes, fingerprint) = (layout.bytes(), files.fingerprint(&layout)?);
+        let Files { path, origin, spec, tokenizer, template, max_text, sources, .. } = files;
+        let Layout { parameters, tensors } = layout;
+        let tried = options.choices.is_none() && !options.skip_self_check;
+        let variants = {
+            let (spec, tensors, purposes) = (spec.clone(), tensors.clone(), purposes.to_vec());
+            let of = move |purpose: &Purpose, choices| {
+                record(&spec, &tensors, purpose, choices, &Watch::default()).variants()
+            };
+            move |choices| purposes.iter().flat_map(|purpose| of(purpose, choices)).collect()
+        };
+        let begin = Instant::now();
+        let choices = match options.choices {
+            None if !options.skip_tuning => Table::choices(gpu, &spec, &tensors, options.choices(gpu)),
+            _ => options.choices(gpu),
+        };
+        let ahead = Ahead::begin(gpu, choices, tried, variants)?;
+        let weights = weights::upload(gpu, parameters.into(), sources.into(), &options.task).await?.into();
+        log::debug!("{} MiB of weights were uploaded after {:.3} s", weight_bytes >> 20, begin.elapsed().as_secs_f64());
+        let choices = ahead.finish().await?;
+        log::debug!("their kernels were compiled and tried after {:.3} s", begin.elapsed().as_secs_f64());
         Ok(Model {
             gpu: gpu.clone(),
             path,
@@ -112,7 +128,7 @@ impl Model {
             tokenizer,
             template,
             max_text,
-            tensors: layout.tensors,
+            tensors,
             weights,
             choices,
             weight_bytes,

@@ -1,5 +1,6 @@
 //! A program: a recording with its compiled kernels and weights, run for batch after batch.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub struct Program {
     /// The longest that a submission should take, by estimate.
     budget: Duration,
     pace: Pace,
+    /// Forwards that are submitted and not yet finished.
+    running: AtomicUsize,
     /// Workspaces that no forward is using.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -39,10 +42,13 @@ impl Program {
     /// # Errors
     /// [`Error::Kernel`] where a kernel does not compile, [`Error::DeviceLost`].
     pub fn new(gpu: &Gpu, recording: Recording, weights: Arc<[wgpu::Buffer]>) -> Result<Self> {
+        gpu.compile_all(&recording.variants())?;
+        gpu.keep_pipelines();
         let pipelines = recording.dispatches().map(|d| gpu.pipeline(&d.variant)).collect::<Result<_>>()?;
         let budget = gpu.submission_budget();
         let pace = Pace::new(gpu.capabilities().class);
-        Ok(Program { gpu: gpu.clone(), budget, pace, recording, pipelines, weights, idle: Mutex::default() })
+        let (running, idle) = Default::default();
+        Ok(Program { gpu: gpu.clone(), budget, pace, recording, pipelines, weights, running, idle })
     }
 
     /// The same, in submissions that take no longer than that, by estimate.
@@ -115,7 +121,8 @@ impl Program {
         let dims = batch.dims();
         let mut lease = self.lease(dims, cache)?;
         let submission = self.submit(lease.workspace(), batch)?;
-        Ok(Running { lease, submission, dims, start: Instant::now() })
+        let alone = self.running.fetch_add(1, Ordering::Relaxed) == 0;
+        Ok(Running { lease, submission, dims, start: Instant::now(), alone })
     }
 
     /// A workspace for a batch: an idle one that is large enough, or a new one.
@@ -336,6 +343,14 @@ pub(crate) struct Running<'a> {
     submission: wgpu::SubmissionIndex,
     dims: Dims,
     start: Instant,
+    /// Whether no other forward was in front of it.
+    alone: bool,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.lease.program.running.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Running<'_> {
@@ -353,8 +368,10 @@ impl Running<'_> {
         let program = self.lease.program;
         let sizes = read_sizes(&program.recording, &self.dims);
         let workspace = self.lease.workspace();
-        let bytes = program.gpu.read(&workspace.readback, sizes.iter().sum(), self.submission).await?;
-        program.pace.measured(program.recording.flops(&self.dims), self.start.elapsed());
+        let bytes = program.gpu.read(&workspace.readback, sizes.iter().sum(), self.submission.clone()).await?;
+        if self.alone {
+            program.pace.measured(program.recording.flops(&self.dims), self.start.elapsed());
+        }
         let mut rest = &bytes[..];
         let mut parts = sizes.iter().map(|&size| {
             let (part, after) = rest.split_at(size as usize);

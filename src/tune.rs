@@ -1,0 +1,272 @@
+//! Tuning: which of the forms of kernels that give the same bits is the fastest on an adapter, found by timing, and kept.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::encode::{Encoder, purpose};
+use crate::error::{Error, Result};
+use crate::files::Encoded;
+use crate::gpu::{Gpu, write_whole};
+use crate::kernels::{attention, matmul};
+use crate::model::{Model, Spec, Tensors};
+use crate::schedule::{Batch, Choices, Program, Purpose, Watch, record};
+
+/// What [`Encoder::tune`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tuning {
+    /// What runs from now on.
+    pub choices: Choices,
+    /// The fastest forward with each form that was timed; the first are those that ran before.
+    pub times: Vec<(Choices, Duration)>,
+}
+
+/// All timed forwards together, but for one of each form that begins within it, and one to warm up.
+const BUDGET: Duration = Duration::from_millis(300);
+
+/// A form must be so much faster than the one that runs, lest noise decides.
+const GAIN: f64 = 1.05;
+
+/// Tokens of a sequence that is timed.
+const SEQUENCE: usize = 128;
+
+impl Encoder {
+    /// Times forwards of about so many tokens with each form of products and of attention on this adapter, and runs the fastest
+    /// from then on; so do later loads of models of the same shape, since it is kept in the cache directory
+    /// ([`LoadOptions::skip_tuning`](crate::LoadOptions::skip_tuning)). A form whose output is not the same to the bit is not
+    /// taken, so that no vector changes.
+    ///
+    /// It takes 0.3 s, and what compiling takes; on a slow adapter, two forwards of each form. Nothing does it by itself.
+    ///
+    /// # Errors
+    /// [`Error::Input`] where the model was loaded with choices of one's own; [`Error::DeviceLost`], [`Error::OutOfMemory`].
+    pub async fn tune(&mut self, tokens: usize) -> Result<Tuning> {
+        if self.model.options.choices.is_some() {
+            return Err(Error::Input("the model was loaded with choices that are to stay".into()));
+        }
+        let capabilities = self.model.gpu.capabilities();
+        let before = self.model.choices;
+        let matmuls: Vec<_> = matmul::Form::on(capabilities).filter(|form| *form != before.matmul).collect();
+        let attentions: Vec<_> = attention::Form::on(capabilities).filter(|form| *form != before.attention).collect();
+        let share = BUDGET / (1 + matmuls.len() + attentions.len()) as u32;
+        let purpose = purpose(&self.sentence, self.sentence.normalize);
+        let batch = self.timed_batch(tokens)?;
+        let mut timer = Timer { model: &self.model, purpose, batch, share, bits: None, times: Vec::new() };
+        let mut best = (before, timer.time(before).await?.unwrap_or(Duration::MAX));
+        let own = best;
+        for matmul in matmuls {
+            timer.try_on(Choices { matmul, ..before }, &mut best).await?;
+        }
+        for attention in attentions {
+            timer.try_on(Choices { attention, ..best.0 }, &mut best).await?;
+        }
+        let times = timer.times;
+        let choices = if best.1.mul_f64(GAIN) < own.1 { best.0 } else { before };
+        if choices != before {
+            self.model.choices = choices;
+            self.compile()?;
+        }
+        Table::keep(&self.model.gpu, shape(&self.model.gpu, &self.model.spec, &self.model.tensors), choices);
+        Ok(Tuning { choices, times })
+    }
+
+    /// [`Encoder::tune`], blocking the calling thread.
+    pub fn tune_blocking(&mut self, tokens: usize) -> Result<Tuning> {
+        pollster::block_on(self.tune(tokens))
+    }
+
+    /// Sequences of made-up tokens.
+    fn timed_batch(&self, tokens: usize) -> Result<Batch> {
+        let most = tokens.clamp(1, self.program.max_tokens());
+        let mut batch = Batch::of(self.program.recording());
+        let length = most.min(SEQUENCE).min(self.model.spec.max_tokens());
+        for _ in 0..most / length {
+            let ids = (0..length).map(|i| (i * 7919 % self.model.spec.vocab_size) as u32).collect();
+            let input = Encoded { ids, type_ids: vec![0; length], untruncated: length };
+            self.model.push(&mut batch, &input, 0)?;
+        }
+        Ok(batch)
+    }
+}
+
+/// Times a model's forwards over one batch.
+struct Timer<'a> {
+    model: &'a Model,
+    purpose: Purpose,
+    batch: Batch,
+    /// For each form.
+    share: Duration,
+    /// Of the output, which all forms must give.
+    bits: Option<Vec<u32>>,
+    times: Vec<(Choices, Duration)>,
+}
+
+impl Timer<'_> {
+    /// Makes it the best if it is.
+    async fn try_on(&mut self, choices: Choices, best: &mut (Choices, Duration)) -> Result<()> {
+        if let Some(time) = self.time(choices).await?.filter(|time| *time < best.1) {
+            *best = (choices, time);
+        }
+        Ok(())
+    }
+
+    /// The fastest of a few forwards; none where the form is wrong here, or sums in another order.
+    async fn time(&mut self, choices: Choices) -> Result<Option<Duration>> {
+        let Model { gpu, spec, tensors, weights, options, .. } = self.model;
+        let recording = record(spec, tensors, &self.purpose, choices, &Watch::default());
+        if !options.skip_self_check && !gpu.self_check(&recording.variants()).await?.is_empty() {
+            return Ok(None);
+        }
+        let program = Program::new(gpu, recording, Arc::clone(weights))?;
+        let bits: Vec<_> = program.run(&self.batch).await?.output.iter().map(|x| x.to_bits()).collect();
+        if *self.bits.get_or_insert_with(|| bits.clone()) != bits {
+            return Ok(None);
+        }
+        let (begin, mut fastest) = (Instant::now(), Duration::MAX);
+        while fastest == Duration::MAX || begin.elapsed() + fastest < self.share {
+            let start = Instant::now();
+            program.run(&self.batch).await?;
+            fastest = fastest.min(start.elapsed());
+        }
+        self.times.push((choices, fastest));
+        Ok(Some(fastest))
+    }
+}
+
+/// The fastest forms of an adapter, by the shape of the model; a file of the cache directory.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Table {
+    /// What the file is about, lest another adapter's is believed.
+    about: String,
+    shapes: HashMap<String, Forms>,
+}
+
+/// As they print.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Forms {
+    matmul: String,
+    attention: String,
+}
+
+impl Table {
+    fn open(gpu: &Gpu) -> Self {
+        let about = gpu.about();
+        let kept = gpu.kept("tuning", "json").and_then(|path| std::fs::read(path).ok());
+        let kept: Option<Table> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        kept.filter(|kept| kept.about == about).unwrap_or(Table { about, shapes: HashMap::new() })
+    }
+
+    /// These choices, with the forms that were the fastest for such a model, where that is known.
+    pub fn choices(gpu: &Gpu, spec: &Spec, tensors: &Tensors, choices: Choices) -> Choices {
+        let table = Table::open(gpu);
+        let Some(forms) = table.shapes.get(&shape(gpu, spec, tensors)) else { return choices };
+        let matmul = matmul::Form::on(gpu.capabilities()).find(|form| format!("{form:?}") == forms.matmul);
+        let attention = attention::Form::on(gpu.capabilities()).find(|form| format!("{form:?}") == forms.attention);
+        Choices {
+            matmul: matmul.unwrap_or(choices.matmul),
+            attention: attention.unwrap_or(choices.attention),
+            ..choices
+        }
+    }
+
+    fn keep(gpu: &Gpu, shape: String, choices: Choices) {
+        let mut table = Table::open(gpu);
+        let forms = Forms { matmul: format!("{:?}", choices.matmul), attention: format!("{:?}", choices.attention) };
+        table.shapes.insert(shape, forms);
+        if let (Some(path), Ok(bytes)) = (gpu.kept("tuning", "json"), serde_json::to_vec(&table)) {
+            write_whole(&path, &bytes);
+        }
+    }
+}
+
+/// What the times depend on, but for the number of blocks, which are all alike; and the forms that are the adapter's defaults,
+/// since what was found has the bits of these.
+fn shape(gpu: &Gpu, spec: &Spec, tensors: &Tensors) -> String {
+    let Choices { matmul, attention, .. } = Choices::of(gpu.capabilities());
+    let types = tensors.blocks.first().map(|block| {
+        [&block.qkv, &block.o, &block.up, &block.down].map(|linear| {
+            let chunk = linear.weight.chunks.first();
+            let stored = chunk.map_or("nothing", |chunk| chunk.weight_type.name());
+            format!("{} x {} {stored}", linear.weight.rows, linear.weight.columns)
+        })
+    });
+    let products = types.map(|types| types.join(", ")).unwrap_or_default();
+    let (heads, size) = (spec.num_attention_heads, spec.head_size);
+    format!("{products}, {heads} heads of {size}, else {matmul:?} and {attention:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::gpu::GpuOptions;
+    use crate::model::LoadOptions;
+
+    const MODEL: &str = "tests/fixtures/models/bert_odd";
+    const TEXTS: [&str; 3] = ["to be", "or not to be, that is the question", "whether"];
+
+    fn open(cache: &Path) -> Gpu {
+        let options = GpuOptions { cache_dir: Some(cache.into()), ..Default::default() };
+        Gpu::new_blocking(options).expect("an adapter")
+    }
+
+    fn load(gpu: &Gpu, skip_tuning: bool) -> Encoder {
+        let options = LoadOptions { skip_tuning, ..Default::default() };
+        pollster::block_on(Encoder::load_with(gpu, MODEL, options)).unwrap()
+    }
+
+    fn bits(encoder: &Encoder) -> Vec<Vec<u32>> {
+        let vectors = encoder.embed_blocking(&TEXTS).unwrap();
+        vectors.into_iter().map(|vector| vector.into_iter().map(f32::to_bits).collect()).collect()
+    }
+
+    #[test]
+    fn tuning_changes_no_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = open(folder.path());
+        let mut encoder = load(&gpu, false);
+        let (before, was) = (bits(&encoder), encoder.model.choices);
+        let tuning = encoder.tune_blocking(40).unwrap();
+        assert_eq!(tuning.times[0].0, was);
+        let timed: Vec<_> = tuning.times.iter().map(|(choices, _)| *choices).collect();
+        assert!(timed.len() > 1 && (0..timed.len()).all(|i| !timed[..i].contains(&timed[i])), "each once");
+        assert_eq!(bits(&encoder), before);
+        assert_eq!(encoder.model.choices, tuning.choices);
+        // every form that was timed gives these bits, whichever was the fastest
+        for (choices, _) in tuning.times {
+            let choices = Some(choices);
+            let options = LoadOptions { choices, ..Default::default() };
+            let mut other = pollster::block_on(Encoder::load_with(&gpu, MODEL, options)).unwrap();
+            assert_eq!(bits(&other), before, "{choices:?}");
+            assert!(matches!(other.tune_blocking(40), Err(Error::Input(_))), "its choices stay");
+        }
+    }
+
+    /// A kept form is run from the load on, by name; what cannot be read, or is about something else, is left.
+    #[test]
+    fn what_was_found_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = open(folder.path());
+        let usual = load(&gpu, false);
+        let (before, default) = (bits(&usual), usual.model.choices);
+        let matmul = matmul::Form::on(gpu.capabilities()).find(|form| {
+            *form != default.matmul && (*form == matmul::Form::Register || *form == matmul::Form::Workgroup)
+        });
+        let other = Choices { matmul: matmul.expect("two forms run anywhere"), ..default };
+        Table::keep(&gpu, shape(&gpu, &usual.model.spec, &usual.model.tensors), other);
+        let tuned = load(&open(folder.path()), false);
+        assert_eq!((tuned.model.choices, bits(&tuned)), (other, before));
+        assert_eq!(load(&gpu, true).model.choices, default, "switched off");
+        let path = gpu.kept("tuning", "json").unwrap();
+        let kept = std::fs::read_to_string(&path).unwrap();
+        for damaged in [kept.replace(&gpu.about(), "another"), kept.replace("matmul\":\"", "matmul\":\"No"), "{".into()]
+        {
+            assert_ne!(damaged, kept);
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(load(&gpu, false).model.choices, default);
+        }
+    }
+}
