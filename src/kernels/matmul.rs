@@ -2,7 +2,7 @@
 //! the residual stream in its epilogue.
 
 pub use super::activation::Activation;
-use super::{HANDED, Kernel, Load, ParamType::U32, Variant, WeightType, padded, read, write};
+use super::{COOPERATION, HANDED, Kernel, Load, Needs, ParamType::U32, Variant, WeightType, padded, read, write};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
 
@@ -21,7 +21,7 @@ pub const KERNEL: Kernel = Kernel {
     ],
 };
 
-/// How the product is tiled. All forms sum in the same order and agree bit for bit.
+/// How the product is tiled. All forms but those of cooperative matrices sum in the same order and agree bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// 8 × 32 outputs a workgroup, in registers: for drivers that run on the CPU.
@@ -30,23 +30,68 @@ pub enum Form {
     Subgroup,
     /// 64 × 64 outputs a workgroup, through workgroup memory: for GPUs.
     Workgroup,
+    /// 64 × 64 outputs a workgroup, by cooperative matrices of 8 × 8: for GPUs that have them. Rows and weights are rounded
+    /// to f16, so that weights of f32 take [`Form::Workgroup`], and so do rows that are read as scalars.
+    Cooperative8,
+    /// The same by matrices of 16 × 16.
+    Cooperative16,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Form; 3] = [Form::Register, Form::Subgroup, Form::Workgroup];
+    pub const ALL: [Form; 5] =
+        [Form::Register, Form::Subgroup, Form::Workgroup, Form::Cooperative8, Form::Cooperative16];
 
     /// Those that run on an adapter.
     pub fn on(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
-        Self::ALL.into_iter().filter(|form| *form != Form::Subgroup || capabilities.offers(HANDED))
+        Self::ALL.into_iter().filter(|form| capabilities.offers(form.needs()))
     }
 
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
+        let cooperative = [Form::Cooperative16, Form::Cooperative8];
         match capabilities.class {
             AdapterClass::Cpu if capabilities.offers(HANDED) => Form::Subgroup,
             AdapterClass::Cpu => Form::Register,
-            AdapterClass::Integrated | AdapterClass::Discrete => Form::Workgroup,
+            AdapterClass::Integrated | AdapterClass::Discrete => {
+                cooperative.into_iter().find(|form| capabilities.offers(form.needs())).unwrap_or(Form::Workgroup)
+            }
+        }
+    }
+
+    /// Whether it multiplies cooperative matrices, in an order of its own.
+    pub fn cooperates(self) -> bool {
+        self.needs().matrix > 0
+    }
+
+    /// The form that a product with such a weight and such rows takes where this one is chosen.
+    fn of(self, weight: WeightType, load: Load) -> Self {
+        if self.cooperates() && (weight == WeightType::F32 || load == Load::Scalar) { Form::Workgroup } else { self }
+    }
+
+    /// What the labels of its variants begin with, in brackets.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Form::Register => "register",
+            Form::Subgroup => "subgroup",
+            Form::Workgroup => "workgroup",
+            Form::Cooperative8 => "cooperative8",
+            Form::Cooperative16 => "cooperative16",
+        }
+    }
+
+    /// Another form of the same order, where the adapter has one.
+    pub(crate) fn other(self, capabilities: &Capabilities) -> Self {
+        Self::on(capabilities).find(|form| *form != self && form.cooperates() == self.cooperates()).unwrap_or(self)
+    }
+
+    /// What the device must have.
+    pub(crate) fn needs(self) -> Needs {
+        match self {
+            Form::Register | Form::Workgroup => Needs::NOTHING,
+            Form::Subgroup => HANDED,
+            Form::Cooperative8 => Needs { features: COOPERATION, subgroup: 0, matrix: 8 },
+            Form::Cooperative16 => Needs { features: COOPERATION, subgroup: 0, matrix: 16 },
         }
     }
 
@@ -55,7 +100,7 @@ impl Form {
         match self {
             Form::Register => (8, 32),
             Form::Subgroup => (16, 32),
-            Form::Workgroup => (64, 64),
+            Form::Workgroup | Form::Cooperative8 | Form::Cooperative16 => (64, 64),
         }
     }
 }
@@ -99,16 +144,19 @@ pub struct MatMul {
 }
 
 fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
-    let (form_part, form_tag) = match form {
-        Form::Register => ("matmul_register", "register"),
-        Form::Subgroup => ("matmul_subgroup", "subgroup"),
-        Form::Workgroup => ("matmul_workgroup", "workgroup"),
+    let part = match form {
+        Form::Register => "matmul_register",
+        Form::Subgroup => "matmul_subgroup",
+        Form::Workgroup => "matmul_workgroup",
+        Form::Cooperative8 => "matmul_cooperative8",
+        Form::Cooperative16 => "matmul_cooperative16",
     };
-    let variant = product_variant("matmul", (form_part, form_tag), weight, load, bias, activation, add);
-    match form {
-        Form::Subgroup => Variant { needs: HANDED, ..variant },
-        Form::Register | Form::Workgroup => variant,
+    let mut variant = product_variant("matmul", (part, form.name()), weight, load, bias, activation, add);
+    if form.cooperates() {
+        variant.parts.push("matmul_cooperative");
+        variant.constants.push(("WEIGHT_SCALED", (weight != WeightType::F16).into()));
     }
+    Variant { needs: form.needs(), ..variant }
 }
 
 /// A variant of `matmul` or `matvec`, by the part and the tag of its form.
@@ -147,7 +195,7 @@ pub(super) fn product_variant(
 }
 
 fn variants() -> Vec<Variant> {
-    let mut all = product_variants(&Form::ALL, variant);
+    let mut all = product_variants(&Form::ALL, |form, weight, load| form.of(weight, load) == form, variant);
     for weight in WeightType::ALL {
         all.extend(weight.loads().iter().map(|&load| plainest(weight, load)));
     }
@@ -162,12 +210,13 @@ fn plainest(weight: WeightType, load: Load) -> Variant {
 /// Every combination that a product's dispatch may choose.
 pub(super) fn product_variants<F: Copy>(
     forms: &[F],
+    exists: fn(F, WeightType, Load) -> bool,
     variant: fn(F, WeightType, Load, bool, Activation, bool) -> Variant,
 ) -> Vec<Variant> {
     let mut all = Vec::new();
     for &form in forms {
         for weight in WeightType::ALL {
-            for &load in weight.loads() {
+            for &load in weight.loads().iter().filter(|load| exists(form, weight, **load)) {
                 for bias in [false, true] {
                     all.push(variant(form, weight, load, bias, Activation::None, true));
                     let stored = weight.activations(bias).iter();
@@ -187,9 +236,10 @@ impl MatMul {
             Output::AddToStream => (Slot::Stream, true),
         };
         let load = Load::choose(&[self.depth]);
-        let (tall, wide) = self.form.tile();
+        let form = self.form.of(self.weight_type, load);
+        let (tall, wide) = form.tile();
         Dispatch {
-            variant: variant(self.form, self.weight_type, load, self.bias.is_some(), self.activation, add),
+            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, add),
             params: vec![
                 Word::Extent(self.rows),
                 Word::U32(self.columns as u32),

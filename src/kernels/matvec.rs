@@ -77,7 +77,7 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
 }
 
 fn variants() -> Vec<Variant> {
-    product_variants(&Form::ALL, variant)
+    product_variants(&Form::ALL, |_, _, _| true, variant)
 }
 
 impl MatVec {
