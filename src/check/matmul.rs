@@ -11,7 +11,7 @@ use crate::reference;
 use crate::schedule::{Dispatch, Slot};
 
 /// M, N, K: around every edge of every tile, and a model's.
-const SHAPES: [(usize, usize, usize); 12] = [
+const SHAPES: [(usize, usize, usize); 14] = [
     (1, 1, 1),
     (1, 5, 4),
     (2, 33, 7),
@@ -24,6 +24,8 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (65, 66, 20),
     (70, 130, 3),
     (16, 384, 384),
+    (17, 257, 28),
+    (130, 129, 68),
 ];
 
 /// M, N: the same edges for quantised weights, whose K is whole blocks.
@@ -61,6 +63,7 @@ pub fn plans() -> Vec<Plan> {
 fn form_plans(form: Form) -> Vec<Plan> {
     let dispatch = move |product: &MatMul| MatMul { form, ..*product }.dispatch();
     let mut plans = plans_of("matmul", &SHAPES, &REAL, &LARGE, &dispatch);
+    plans.retain(|plan| plan.label().starts_with(&format!("matmul[{},", form.name())));
     if form.cooperates() {
         // rows whose f16 would overflow, or sink; and weights that would, of the float type that has such
         for (weight_type, rows, weights) in [
@@ -72,7 +75,6 @@ fn form_plans(form: Form) -> Vec<Plan> {
             let maker = Maker { magnitudes: (rows, weights), ..Maker::plain(weight_type) };
             plans.push(maker.plan("matmul", (70, 34, 68), &dispatch));
         }
-        plans.retain(|plan| plan.needs().matrix > 0);
     }
     plans
 }

@@ -4,7 +4,7 @@
 pub use super::activation::Activation;
 use super::{COOPERATION, HANDED, Kernel, Load, Needs, ParamType::U32, Variant, WeightType, padded, read, write};
 use crate::gpu::{AdapterClass, Capabilities};
-use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
+use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Tiling, Word, Work};
 
 /// Inventory entry.
 pub const KERNEL: Kernel = Kernel {
@@ -30,6 +30,10 @@ pub enum Form {
     Subgroup,
     /// 64 × 64 outputs a workgroup, through workgroup memory: for GPUs.
     Workgroup,
+    /// 128 × 128 outputs a workgroup, likewise: for GPUs and large products.
+    Large,
+    /// 16 × 32 outputs a workgroup, likewise: for GPUs and few rows.
+    Skinny,
     /// 64 × 64 outputs a workgroup, by cooperative matrices of 8 × 8: for GPUs that have them. Rows and weights are rounded
     /// to f16, so that weights of f32 take [`Form::Workgroup`], and so do rows that are read as scalars.
     Cooperative8,
@@ -39,8 +43,15 @@ pub enum Form {
 
 impl Form {
     /// All of them.
-    pub const ALL: [Form; 5] =
-        [Form::Register, Form::Subgroup, Form::Workgroup, Form::Cooperative8, Form::Cooperative16];
+    pub const ALL: [Form; 7] = [
+        Form::Register,
+        Form::Subgroup,
+        Form::Workgroup,
+        Form::Large,
+        Form::Skinny,
+        Form::Cooperative8,
+        Form::Cooperative16,
+    ];
 
     /// Those that run on an adapter.
     pub fn on(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
@@ -66,7 +77,12 @@ impl Form {
 
     /// The form that a product with such a weight and such rows takes where this one is chosen.
     fn of(self, weight: WeightType, load: Load) -> Self {
-        if self.cooperates() && (weight == WeightType::F32 || load == Load::Scalar) { Form::Workgroup } else { self }
+        match self {
+            Form::Register | Form::Subgroup | Form::Workgroup => self,
+            Form::Large | Form::Skinny if load == Load::Vec4 => self,
+            Form::Cooperative8 | Form::Cooperative16 if load == Load::Vec4 && weight != WeightType::F32 => self,
+            _ => Form::Workgroup,
+        }
     }
 
     /// What the labels of its variants begin with, in brackets.
@@ -75,6 +91,8 @@ impl Form {
             Form::Register => "register",
             Form::Subgroup => "subgroup",
             Form::Workgroup => "workgroup",
+            Form::Large => "large",
+            Form::Skinny => "skinny",
             Form::Cooperative8 => "cooperative8",
             Form::Cooperative16 => "cooperative16",
         }
@@ -88,7 +106,7 @@ impl Form {
     /// What the device must have.
     pub(crate) fn needs(self) -> Needs {
         match self {
-            Form::Register | Form::Workgroup => Needs::NOTHING,
+            Form::Register | Form::Workgroup | Form::Large | Form::Skinny => Needs::NOTHING,
             Form::Subgroup => HANDED,
             Form::Cooperative8 => Needs { features: COOPERATION, subgroup: 0, matrix: 8 },
             Form::Cooperative16 => Needs { features: COOPERATION, subgroup: 0, matrix: 16 },
@@ -101,9 +119,17 @@ impl Form {
             Form::Register => (8, 32),
             Form::Subgroup => (16, 32),
             Form::Workgroup | Form::Cooperative8 | Form::Cooperative16 => (64, 64),
+            Form::Large => (128, 128),
+            Form::Skinny => (16, 32),
         }
     }
 }
+
+/// Rows up to which a workgroup of 64 would mostly compute nothing.
+const FEW: u64 = 16;
+
+/// Workgroups of 128 × 128 from which on they keep a GPU busy. Not measured.
+const ENOUGH: u64 = 128;
 
 /// Where the product goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +174,8 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         Form::Register => "matmul_register",
         Form::Subgroup => "matmul_subgroup",
         Form::Workgroup => "matmul_workgroup",
+        Form::Large => "matmul_large",
+        Form::Skinny => "matmul_skinny",
         Form::Cooperative8 => "matmul_cooperative8",
         Form::Cooperative16 => "matmul_cooperative16",
     };
@@ -254,7 +282,27 @@ impl MatMul {
                 flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
                 dim: self.rows.dim,
             },
+            tilings: Vec::new(),
         }
+    }
+
+    /// The same dispatch; that of [`Form::Workgroup`] with the tiles of 16 × 32 and 128 × 128 for batches of few rows and of
+    /// many.
+    pub fn fitted(&self) -> Dispatch {
+        let own = self.dispatch();
+        let form = self.form.of(self.weight_type, Load::choose(&[self.depth]));
+        let tiling = |form, sizes| {
+            let Dispatch { variant, grid, .. } = MatMul { form, ..*self }.dispatch();
+            Tiling { sizes, variant, grid }
+        };
+        let tall = ENOUGH.div_ceil((self.columns as u64).div_ceil(128));
+        let tilings = match (form, Load::choose(&[self.depth])) {
+            (Form::Workgroup, Load::Vec4) => {
+                vec![tiling(Form::Skinny, 1..=FEW), tiling(Form::Large, 128 * (tall - 1) + 1..=u64::MAX)]
+            }
+            _ => Vec::new(),
+        };
+        Dispatch { tilings, ..own }
     }
 
     /// The same product by the plainest kernel, an invocation for each output, without bias and activation.
@@ -271,4 +319,60 @@ impl MatMul {
     pub const TOKENS: Extent = Extent::new(1, Dim::Tokens);
     /// Rows that are one for each sequence.
     pub const SEQUENCES: Extent = Extent::new(1, Dim::Sequences);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Dims;
+
+    fn labels(form: Form, weight_type: WeightType, depth: usize, columns: usize) -> Vec<(u32, String, u64)> {
+        let product = MatMul {
+            form,
+            weight_type,
+            input: Slot::Scratch(0),
+            rows: MatMul::TOKENS,
+            weight: Slot::Weight(0),
+            columns,
+            depth,
+            bias: None,
+            activation: Activation::None,
+            output: Output::Store(Slot::Scratch(1)),
+            out_columns: columns,
+            out_first: 0,
+        };
+        let dispatch = product.fitted();
+        let batch = |tokens| {
+            let dims = Dims { tokens, ..Dims::default() };
+            let (variant, grid) = dispatch.fitted(&dims);
+            (tokens, variant.label.split(',').next().unwrap_or_default().to_string(), grid.count(&dims))
+        };
+        [1, 16, 17, 896, 897, 2048].map(batch).to_vec()
+    }
+
+    /// 2,048 columns are 16 large tiles, of which 8 rows make enough.
+    #[test]
+    fn tiles_fit_the_batch() {
+        let fitted = labels(Form::Workgroup, WeightType::F16, 64, 2048);
+        let expected = [
+            (1, "matmul[skinny", 64),
+            (16, "matmul[skinny", 64),
+            (17, "matmul[workgroup", 32),
+            (896, "matmul[workgroup", 14 * 32),
+            (897, "matmul[large", 8 * 16),
+            (2048, "matmul[large", 16 * 16),
+        ];
+        assert_eq!(fitted, expected.map(|(tokens, label, groups)| (tokens, label.to_string(), groups)));
+        // what sums in another order, or is chosen for another kind of adapter, or cannot be read so, is left as it is
+        for (form, depth, own) in [
+            (Form::Subgroup, 64, "matmul[subgroup"),
+            (Form::Cooperative16, 64, "matmul[cooperative16"),
+            (Form::Large, 64, "matmul[large"),
+            (Form::Workgroup, 63, "matmul[workgroup"),
+        ] {
+            assert!(labels(form, WeightType::F16, depth, 2048).iter().all(|(_, label, _)| label == own), "{own}");
+        }
+        let f32s = labels(Form::Cooperative16, WeightType::F32, 64, 2048);
+        assert!(f32s.iter().any(|(_, label, _)| label == "matmul[large"), "{f32s:?}");
+    }
 }

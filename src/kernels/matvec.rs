@@ -105,6 +105,7 @@ impl MatVec {
                 flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
                 dim: self.rows.dim,
             },
+            tilings: Vec::new(),
         }
     }
 }
