@@ -43,8 +43,12 @@ pub fn checks() -> Vec<Check> {
     for form in forms {
         all.push(points("block", form, 1, F32));
         let kind = if form(1).is_decoder() { "decoder" } else { "encoder" };
-        all.push(piece(kind, "parts sum to the stream", PARTS, form, 3, F32, parts));
-        all.push(piece(kind, "edits of nothing change no bit", 0.0, form, 3, F32, edits));
+        all.push(piece(kind, "parts sum to the stream", PARTS, form, 3, F32, |gpu, random, model, _| {
+            parts(gpu, random, model)
+        }));
+        all.push(piece(kind, "edits of nothing change no bit", 0.0, form, 3, F32, |gpu, random, model, _| {
+            edits(gpu, random, model)
+        }));
     }
     for (form, weight_type) in [(bert as fn(usize) -> Spec, F32), (bert, F16), (modernbert, F32), (modernbert, Bf16)] {
         all.push(points("encoder", form, 4, weight_type));
