@@ -347,3 +347,39 @@ fn batches_for_other_models_are_refused() {
     }
     assert!(matches!(pollster::block_on(program.run(&Batch::new(tile))), Err(Error::Input(_))));
 }
+
+/// The experimental feature is asked for where the adapter has matrices that products use, never of a host, and not where
+/// the options say no. What they make of f16 weights is near what is made without them, and the same in any batch.
+#[test]
+fn cooperative_matrices_are_a_choice() {
+    use thalweg::kernels::matmul::Form;
+    use thalweg::schedule::Choices;
+    let open = |may| {
+        Gpu::new_blocking(GpuOptions { cooperative_matrices: Some(may), ..Default::default() }).expect("an adapter")
+    };
+    let (with, without) = (open(true), open(false));
+    let cooperating = |gpu: &Gpu| Form::on(gpu.capabilities()).filter(|form| form.cooperates()).collect::<Vec<_>>();
+    assert!(without.capabilities().cooperative_matrices.is_empty());
+    assert_eq!(cooperating(&without), []);
+    assert!(!Choices::of(without.capabilities()).matmul.cooperates());
+    let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    assert_eq!(with.device().features().contains(feature), !cooperating(&with).is_empty());
+    let adapter = pollster::block_on(thalweg::gpu::adapters(None)).remove(0);
+    assert!(!Gpu::required(&adapter).0.contains(feature));
+    let vectors = |gpu: &Gpu, choices: Choices, texts: &[&str]| {
+        let options = LoadOptions { choices: Some(choices), dtype: Dtype::F16, ..Default::default() };
+        let encoder = pollster::block_on(Encoder::load_with(gpu, minilm(), options)).unwrap();
+        let mut labels = encoder.program().recording().dispatches().map(|dispatch| &dispatch.variant.label);
+        assert_eq!(labels.any(|label| label.starts_with("matmul[cooperative")), choices.matmul.cooperates());
+        encoder.embed_blocking(texts).unwrap()
+    };
+    let plain = vectors(&without, Choices::of(without.capabilities()), &TEXTS);
+    for matmul in cooperating(&with) {
+        let choices = Choices { matmul, ..Choices::of(with.capabilities()) };
+        let found = vectors(&with, choices, &TEXTS);
+        let off = found.iter().flatten().zip(plain.iter().flatten()).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0f32, f32::max);
+        assert!(off > 0.0 && off < 2e-3, "{matmul:?}: {off}");
+        assert_eq!(bits(&vectors(&with, choices, &TEXTS[..1])[0]), bits(&found[0]));
+    }
+}

@@ -71,9 +71,11 @@ impl Ceilings {
         ]
     }
 
-    /// Seconds that work of so much arithmetic and memory takes at least, and what bounds it.
-    pub fn fastest(&self, flops: f64, bytes: f64) -> Option<(f64, Bound)> {
-        let arithmetic = flops / (self.fma_f32.value? * 1e9);
+    /// Seconds that work of so much arithmetic and memory takes at least, and what bounds it; `matrices` says that the
+    /// arithmetic is that of cooperative matrices.
+    pub fn fastest(&self, flops: f64, bytes: f64, matrices: bool) -> Option<(f64, Bound)> {
+        let rate = if matrices { &self.cooperative_matrix } else { &self.fma_f32 };
+        let arithmetic = flops / (rate.value? * 1e9);
         let memory = bytes / (self.copy.value? * 1e9);
         let least = if arithmetic > memory { (arithmetic, Bound::Arithmetic) } else { (memory, Bound::Memory) };
         (least.0 > 0.0).then_some(least)
@@ -84,7 +86,7 @@ impl Ceilings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bound {
-    /// f32 fma.
+    /// f32 fma, or cooperative matrices.
     Arithmetic,
     /// The copy.
     Memory,
@@ -134,13 +136,14 @@ pub(super) async fn measure(timer: &mut Timer<'_>, done: &dyn Fn(&str)) -> Resul
     } else {
         Ceiling::none("GFLOP/s", "the adapter has no f16 in shaders")
     };
+    done("cooperative matrices");
+    let cooperative_matrix = matrices(timer).await?;
     done("copy");
     let (copy, dispatch) = copies(timer).await?;
     done("upload and readback");
     let (upload, readback) = transfers(timer).await?;
     done("submission");
     let submission = submissions(timer).await?;
-    let cooperative_matrix = Ceiling::none("GFLOP/s", "the device was not asked for cooperative matrices");
     Ok(Ceilings { copy, fma_f32, fma_f16, cooperative_matrix, dispatch, submission, upload, readback })
 }
 
@@ -175,6 +178,47 @@ async fn fma(timer: &Timer<'_>, variant: &Variant) -> Result<Ceiling> {
     }
     let flops = 2.0 * 5.0 * 32.0 * f64::from(loops) * 64.0 * f64::from(groups);
     Ok(Ceiling::of("GFLOP/s", &times, |seconds| flops / seconds / 1e9))
+}
+
+/// Products of cooperative matrices, f16 with sums in f32, of the size that is faster.
+async fn matrices(timer: &Timer<'_>) -> Result<Ceiling> {
+    let gpu = timer.gpu;
+    let mut best = Ceiling::none("GFLOP/s", "the device has no cooperative matrices of f16 with sums in f32");
+    for side in probes::MATRICES.into_iter().filter(|side| gpu.capabilities().offers(probes::matrix(*side).needs)) {
+        let found = matrix(timer, side).await?;
+        if best.value.is_none() || found.value > best.value {
+            best = found;
+        }
+    }
+    Ok(best)
+}
+
+/// Loops of 16 products a subgroup, on 8 sums.
+async fn matrix(timer: &Timer<'_>, side: u32) -> Result<Ceiling> {
+    let (gpu, variant, elements) = (timer.gpu, probes::matrix(side), (side * side) as usize);
+    let (groups, loops) = match gpu.capabilities().class {
+        AdapterClass::Cpu => (16, 41u32),
+        AdapterClass::Integrated => (2048, 201),
+        AdapterClass::Discrete => (8192, 401),
+    };
+    let starts: Vec<f32> = (0..8 * elements).map(|i| (i / elements) as f32).collect();
+    let output = 4 * 128 * groups as usize;
+    let probe = Probe::new(gpu, &variant, &[loops], bytemuck::cast_slice(&starts), output).await?;
+    let times = timer.time(&mut |pass, _| probe.encode(pass, groups)).await?;
+    // each of the 8 sums grows by 2 times the side a loop, in each of its elements, from 0, 1 and so on to 7
+    let of_elements = (28 + 8 * 2 * side * loops) as f32;
+    let found: Vec<f32> = read(gpu, &probe.output, output).await?.into_iter().map(f32::from_bits).collect();
+    // how many of them an invocation has says how many subgroups a workgroup has
+    let subgroups = f64::from(found[0] / of_elements) * 128.0 / elements as f64;
+    let whole = [2.0, 4.0, 8.0, 16.0].contains(&subgroups);
+    let total: f64 = found.iter().copied().map(f64::from).sum();
+    let wanted = f64::from(groups) * subgroups * elements as f64 * f64::from(of_elements);
+    if !whole || total != wanted {
+        return Ok(Ceiling::none("GFLOP/s", format!("wrong: {subgroups} subgroups, sums of {total}, not {wanted}")));
+    }
+    let flops = 2.0 * f64::from(side).powi(3) * 16.0 * f64::from(loops) * subgroups * f64::from(groups);
+    let measured = Ceiling::of("GFLOP/s", &times, |seconds| flops / seconds / 1e9);
+    Ok(Ceiling { note: Some(variant.label), ..measured })
 }
 
 /// The copy of a large buffer, and dispatches of nearly nothing.

@@ -17,7 +17,7 @@ use crate::kernels::rope::Rope;
 use crate::kernels::{Reduce, WeightType};
 use crate::kernels::{matmul as product, matvec as few};
 use crate::model::{NormKind, Positions, Spec};
-use crate::schedule::{Choices, Input, Slot};
+use crate::schedule::{Choices, Dims, Dispatch, Input, Slot};
 
 /// One measurement.
 pub(super) struct Job {
@@ -70,7 +70,10 @@ struct List<'a> {
 pub(super) fn jobs(capabilities: &Capabilities, full: bool) -> Vec<Job> {
     let mut list = List { capabilities, full, jobs: Vec::new() };
     for size in [512, 1024] {
-        list.products("square", &[WeightType::F32], (size, size, size));
+        let types = [WeightType::F32, WeightType::F16];
+        // a form of cooperative matrices is not for f32
+        let types = if list.choices().matmul.cooperates() { &types[..] } else { &types[..1] };
+        list.products("square", types, (size, size, size));
     }
     for shape in &SHAPES {
         let spec = (shape.spec)();
@@ -132,13 +135,18 @@ impl List<'_> {
         (most / weight_type.row_bytes(depth)).max(1)
     }
 
-    /// A product `[M, N, K]` with many rows.
+    /// A product `[M, N, K]` with many rows: of each form, or of the tile that a model would take.
     fn products(&mut self, model: &'static str, types: &[WeightType], (m, n, k): (usize, usize, usize)) {
         let forms =
             if self.full { product::Form::on(self.capabilities).collect() } else { vec![self.choices().matmul] };
+        let dims = Dims { tokens: if self.full { 0 } else { m as u32 }, ..Dims::default() };
         for &weight_type in types.iter().filter(|t| k.is_multiple_of(t.block().elements)) {
             for &form in &forms {
-                let dispatch = move |product: &MatMul| MatMul { form, ..*product }.dispatch();
+                let dispatch = move |product: &MatMul| {
+                    let dispatch = MatMul { form, ..*product }.fitted();
+                    let (variant, grid) = dispatch.fitted(&dims);
+                    Dispatch { variant: variant.clone(), grid, tilings: Vec::new(), ..dispatch }
+                };
                 let plan = matmul::timed("matmul", (m, n, k), weight_type, self.chunk(weight_type, k), &dispatch);
                 self.push(model, plan, &[m, n, k], weight_type.name(), Unit::Gflops);
             }

@@ -15,7 +15,6 @@ use super::timing::{Timer, Times};
 use crate::check::{Fault, Random, Wrong as NotRight, pieces};
 use crate::error::{Error, Result};
 use crate::files::Pooling;
-use crate::kernels::matmul::Form;
 use crate::schedule::{Choices, Head, Purpose};
 use crate::stream::Kind;
 
@@ -106,7 +105,9 @@ impl Bench<'_> {
             _ => work.amount / seconds,
         };
         let times = Times { wall: seconds, gpu: None };
-        let measured = measured_of(&times, self.ceilings, work.flops, work.bytes, of).map(|measured| Measured {
+        let matrices = pieces::halves(&self.subject.host, self.subject.choices);
+        let fastest = self.ceilings.fastest(work.flops, work.bytes, matrices);
+        let measured = measured_of(&times, fastest, work.flops, work.bytes, of).map(|measured| Measured {
             name: work.name.clone(),
             shape: work.shape.to_vec(),
             variant: self.subject.name.clone(),
@@ -134,7 +135,7 @@ impl Bench<'_> {
         let alone = pieces::batch(&subject.host, &program, std::slice::from_ref(&texts[one]));
         let single = program.run(&alone).await?.output;
         same("a text alone", &single, &vectors[one * d..(one + 1) * d])?;
-        let other = Form::on(gpu.capabilities()).find(|form| *form != subject.choices.matmul).unwrap_or(Form::Register);
+        let other = subject.choices.matmul.other(gpu.capabilities());
         let naive = subject.program(gpu, &purpose, Choices { matmul: other, ..subject.choices })?;
         same("the other tiling", &naive.run(&all).await?.output, &vectors)?;
         drop(naive);
@@ -263,7 +264,8 @@ fn with_depth(tokens: usize, depth: usize) -> Vec<usize> {
 
 /// Rounding adds up from block to block.
 fn tolerance(subject: &Subject) -> f64 {
-    if subject.spec().num_hidden_layers > 16 { 2.0 * pieces::STREAM } else { pieces::STREAM }
+    let allowed = pieces::allowed(&subject.host, subject.choices);
+    if subject.spec().num_hidden_layers > 16 { 2.0 * allowed } else { allowed }
 }
 
 fn widened(values: &[f32]) -> Vec<f64> {

@@ -1,16 +1,23 @@
 //! The probes that measure a device's ceilings: kernels of their own, in `shaders/bench`, that no model runs.
 
 use crate::kernels::ParamType::{F32, U32};
-use crate::kernels::{Kernel, Needs, Variant, read, write};
+use crate::kernels::{COOPERATION, Kernel, Needs, Variant, read, write};
 
 /// All of them; tests treat them as they treat kernels.
 pub const PROBES: &[Kernel] = &[
     Kernel { name: "copy", token_local: true, variants: || COPIES.map(copy).to_vec(), params: &[("count", U32)] },
     Kernel { name: "fma_f16", token_local: true, variants: || vec![fma_f16()], params: FMA },
     Kernel { name: "fma_f32", token_local: true, variants: || vec![fma_f32()], params: FMA },
+    Kernel { name: "matrix8", token_local: true, variants: || vec![matrix(8)], params: LOOPS },
+    Kernel { name: "matrix16", token_local: true, variants: || vec![matrix(16)], params: LOOPS },
 ];
 
 const FMA: &[(&str, crate::kernels::ParamType)] = &[("loops", U32), ("factor", F32), ("shift", F32)];
+
+const LOOPS: &[(&str, crate::kernels::ParamType)] = &[("loops", U32)];
+
+/// Sides of the cooperative matrices whose rate is measured.
+pub(super) const MATRICES: [u32; 2] = [8, 16];
 
 /// vec4s an invocation of the copy: which is the fastest differs from machine to machine.
 pub(super) const COPIES: [u32; 2] = [1, 4];
@@ -28,6 +35,13 @@ pub(super) fn fma_f32() -> Variant {
 
 /// Chains of f16 fma.
 pub(super) fn fma_f16() -> Variant {
-    let needs = Needs { features: wgpu::Features::SHADER_F16, subgroup: 0 };
+    let needs = Needs { features: wgpu::Features::SHADER_F16, ..Needs::NOTHING };
     Variant { needs, bindings: fma_f32().bindings, ..Variant::new("fma_f16", &[]) }
+}
+
+/// Chains of products of cooperative matrices of that side.
+pub(super) fn matrix(side: u32) -> Variant {
+    let name = if side == 8 { "matrix8" } else { "matrix16" };
+    let needs = Needs { features: COOPERATION, subgroup: side, matrix: side };
+    Variant { needs, bindings: fma_f32().bindings, ..Variant::new(name, &[]) }
 }

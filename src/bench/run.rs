@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::ceilings::{self, Ceilings};
+use super::ceilings::{self, Bound, Ceilings};
 use super::kernels::{Job, Unit, jobs};
 use super::models;
 use super::report::{Adapter, Measured, Report, Skipped, Wrong};
@@ -231,7 +231,8 @@ async fn verified(timer: &Timer<'_>, ceilings: &Ceilings, job: &Job, seed: u64) 
         Unit::Gflops => flops / seconds / 1e9,
         Unit::Gbytes => bytes / seconds / 1e9,
     };
-    let measured = measured_of(&times, ceilings, flops, bytes, of).map(|measured| Measured {
+    let fastest = ceilings.fastest(flops, bytes, job.plan.needs().matrix > 0);
+    let measured = measured_of(&times, fastest, flops, bytes, of).map(|measured| Measured {
         name: job.plan.kernel.into(),
         shape: job.shape.clone(),
         variant: label.into(),
@@ -250,7 +251,7 @@ async fn verified(timer: &Timer<'_>, ceilings: &Ceilings, job: &Job, seed: u64) 
 /// The numbers of a measurement, from its times; the GPU's clock goes before the wall clock.
 pub(super) fn measured_of(
     times: &Times,
-    ceilings: &Ceilings,
+    fastest: Option<(f64, Bound)>,
     flops: f64,
     bytes: f64,
     of: impl Fn(f64) -> f64,
@@ -262,7 +263,6 @@ pub(super) fn measured_of(
     let samples = rates(seconds);
     let Statistics { median, spread } = Statistics::of(&samples)?;
     let taken = Statistics::of(seconds)?.median;
-    let fastest = ceilings.fastest(flops, bytes);
     Some(Measured {
         name: String::new(),
         shape: Vec::new(),

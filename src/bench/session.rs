@@ -6,7 +6,6 @@ use crate::check::forward::Model as Host;
 use crate::error::Result;
 use crate::gpu::Gpu;
 use crate::kernels::attention::PAGE;
-use crate::kernels::matmul::Form;
 use crate::schedule::{Batch, CacheView, Choices, Draw, Program, Purpose};
 
 /// The programs, and the cache.
@@ -32,7 +31,7 @@ impl<'a> Session<'a> {
         let width = 8 * (spec.num_key_value_heads * spec.head_size) as u64;
         let bytes = u64::from(pages * PAGE) * width;
         let cache = |_| gpu.buffer("cache", bytes, wgpu::BufferUsages::STORAGE);
-        let other = Form::on(gpu.capabilities()).find(|form| *form != subject.choices.matmul).unwrap_or(Form::Register);
+        let other = subject.choices.matmul.other(gpu.capabilities());
         let naive = Choices { matmul: other, ..subject.choices };
         Ok(Session {
             host: &subject.host,

@@ -2,7 +2,7 @@
 //! give.
 
 use super::rig::{Contents, Outputs};
-use super::{Random, TOLERANCE};
+use super::{HALF_TOLERANCE, Random, TOLERANCE};
 use crate::kernels::Needs;
 use crate::schedule::{Batch, Dispatch, Input, Slot};
 
@@ -113,7 +113,9 @@ impl Plan {
         inputs: impl Fn(&mut Random) -> Inputs + Send + Sync + 'static,
     ) -> Self {
         let inputs = Box::new(inputs);
-        Plan { kernel, shape, dispatches, token_rows, tolerance: TOLERANCE, size: Size::Small, inputs }
+        let halves = dispatches.iter().any(|dispatch| dispatch.variant.needs.matrix > 0);
+        let tolerance = if halves { HALF_TOLERANCE } else { TOLERANCE };
+        Plan { kernel, shape, dispatches, token_rows, tolerance, size: Size::Small, inputs }
     }
 
     /// The same, of another size.

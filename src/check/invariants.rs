@@ -10,8 +10,9 @@ use super::random::Random;
 use super::rig::run;
 use crate::gpu::Gpu;
 use crate::kernels::attention::tile;
+use crate::kernels::matmul::Form;
 use crate::kernels::rope::Rope;
-use crate::kernels::{HANDED, KERNELS, WeightType};
+use crate::kernels::{KERNELS, WeightType};
 use crate::schedule::{Batch, Input, Slot, Tile, Word};
 
 pub fn checks() -> Vec<Check> {
@@ -25,7 +26,15 @@ pub fn checks() -> Vec<Check> {
         let name = format!("matmul: forms agree bit for bit, {} weights", weight_type.name());
         all.push(Check::new("matmul", name, move |gpu, random| forms_agree(gpu, random, weight_type)));
     }
-    all.push(invariant("matvec", "rows do not know of each other", rows_alone));
+    all.push(invariant("matvec", "rows do not know of each other", |gpu, random, kernel| {
+        rows_alone(gpu, random, kernel, kernel)
+    }));
+    for form in Form::ALL.into_iter().filter(|form| form.cooperates()) {
+        let name = format!("matmul: rows of {} do not know of each other", form.name());
+        let label = format!("matmul[{}", form.name());
+        let work = move |gpu: &Gpu, random: &mut Random| rows_alone(gpu, random, "matmul", &label);
+        all.push(Check { needs: form.needs(), ..Check::new("matmul", name, work) });
+    }
     all.push(invariant("attention", "a prompt in chunks has the bits of one in one go", chunks));
     all.push(invariant(
         "attention_split",
@@ -98,21 +107,20 @@ fn change_shows(gpu: &Gpu, random: &mut Random, kernel: &'static str) -> Result<
 fn forms_agree(gpu: &Gpu, random: &mut Random, weight_type: WeightType) -> Result<f64, Wrong> {
     let all = plans_of(gpu, "matmul");
     let stem = |plan: &Plan| plan.label().split(',').skip(1).collect::<Vec<_>>().join(",");
-    let form = |plan: &Plan, name: &str| plan.label().starts_with(&format!("matmul[{name},{}", weight_type.name()));
-    let of = |name| all.iter().filter(|plan| form(plan, name)).collect::<Vec<_>>();
-    let firsts = of("register");
-    let subgroup = gpu.capabilities().offers(HANDED).then(|| of("subgroup"));
-    let others: Vec<_> = [of("workgroup")].into_iter().chain(subgroup).collect();
-    if others.iter().any(|others| others.len() != firsts.len()) {
-        return outcome(false, None);
-    }
-    for (i, first) in firsts.iter().enumerate() {
+    let of = |form: Form| {
+        let label = format!("matmul[{},{}", form.name(), weight_type.name());
+        all.iter().filter(|plan| plan.label().starts_with(&label)).collect::<Vec<_>>()
+    };
+    let firsts = of(Form::Register);
+    // a form lacks the cases that another one takes in its place; the others are in the same order
+    let others = Form::on(gpu.capabilities()).filter(|other| !other.cooperates() && *other != Form::Register);
+    let mut others: Vec<_> = others.map(|form| of(form).into_iter().peekable()).collect();
+    for first in &firsts {
         let case = first.make(random);
         let plainly = bits(run(gpu, &case)?);
-        for other in others.iter().map(|others| others[i]) {
-            if (&first.shape, stem(first)) != (&other.shape, stem(other)) {
-                return outcome(false, None);
-            }
+        for other in &mut others {
+            let same = |plan: &&Plan| (&first.shape, stem(first)) == (&plan.shape, stem(plan));
+            let Some(other) = other.next_if(same) else { continue };
             let second = Case { dispatches: other.dispatches.clone(), ..case.clone() };
             if plainly != bits(run(gpu, &second)?) {
                 let what = format!("{} and {} differ at {}", case.label(), second.label(), case.shape);
@@ -120,20 +128,21 @@ fn forms_agree(gpu: &Gpu, random: &mut Random, weight_type: WeightType) -> Resul
             }
         }
     }
-    outcome(!firsts.is_empty(), None)
+    let all_met = others.iter_mut().all(|other| other.next().is_none());
+    outcome(!firsts.is_empty() && all_met, None)
 }
 
-/// A row of `matvec` has the same bits alone, among the first few, and among all; once with each variant.
-fn rows_alone(gpu: &Gpu, random: &mut Random, kernel: &'static str) -> Result<f64, Wrong> {
+/// A row has the same bits alone, among the first few, and among all; once with each variant whose label begins like that.
+fn rows_alone(gpu: &Gpu, random: &mut Random, kernel: &'static str, label: &str) -> Result<f64, Wrong> {
     let mut tested = BTreeSet::new();
     for plan in plans_of(gpu, kernel) {
-        if plan.label().contains("bias") || tested.contains(plan.label()) {
+        if !plan.label().starts_with(label) || plan.label().contains("bias") || tested.contains(plan.label()) {
             continue;
         }
         let case = plan.make(random);
         let [(input, depth), (output, columns)] = case.token_rows[..] else { continue };
         let rows = case.contents_of(input).len() / 4 / depth;
-        if !(2..=16).contains(&rows) || !case.sampled.is_empty() {
+        if !(2..=80).contains(&rows) || !case.sampled.is_empty() {
             continue;
         }
         tested.insert(plan.label().to_string());

@@ -1,5 +1,7 @@
 //! Cases of `matmul`, and of `matvec`, which takes what it takes.
 
+use half::bf16;
+
 use super::random::{Random, bytes, widen};
 use super::rig::POISON;
 use super::{Contents, Inputs, Plan, Size, tokens};
@@ -9,7 +11,7 @@ use crate::reference;
 use crate::schedule::{Dispatch, Slot};
 
 /// M, N, K: around every edge of every tile, and a model's.
-const SHAPES: [(usize, usize, usize); 12] = [
+const SHAPES: [(usize, usize, usize); 14] = [
     (1, 1, 1),
     (1, 5, 4),
     (2, 33, 7),
@@ -22,6 +24,8 @@ const SHAPES: [(usize, usize, usize); 12] = [
     (65, 66, 20),
     (70, 130, 3),
     (16, 384, 384),
+    (17, 257, 28),
+    (130, 129, 68),
 ];
 
 /// M, N: the same edges for quantised weights, whose K is whole blocks.
@@ -44,16 +48,32 @@ const LARGE: [Typed; 3] =
     [(WeightType::F32, (1024, 1024, 1024)), (WeightType::F16, (5, 50257, 768)), (WeightType::F32, (300_000, 65, 4))];
 
 pub fn plans() -> Vec<Plan> {
-    let forms = Form::ALL.into_iter();
-    let product = |form| move |product: &MatMul| MatMul { form, ..*product }.dispatch();
-    let mut plans: Vec<Plan> =
-        forms.flat_map(|form| plans_of("matmul", &SHAPES, &REAL, &LARGE, &product(form))).collect();
+    let mut plans: Vec<Plan> = Form::ALL.into_iter().flat_map(form_plans).collect();
     // the plainest kernel, which large outputs are compared with, on its own
     for weight_type in WeightType::ALL {
         let depths: &[usize] = if weight_type.quantised() { &[256, 512] } else { &[4, 7, 13, 384] };
         for (&depth, (m, n)) in depths.iter().zip(QUANTISED.into_iter().rev()) {
-            let maker = Maker { weight_type, bias: false, activation: Activation::None, add: false, chunk: 0 };
-            plans.push(maker.plan("matmul", (m, n, depth), &MatMul::plainest));
+            plans.push(Maker::plain(weight_type).plan("matmul", (m, n, depth), &MatMul::plainest));
+        }
+    }
+    plans
+}
+
+/// Cases of one form; without those that another one takes where it is chosen.
+fn form_plans(form: Form) -> Vec<Plan> {
+    let dispatch = move |product: &MatMul| MatMul { form, ..*product }.dispatch();
+    let mut plans = plans_of("matmul", &SHAPES, &REAL, &LARGE, &dispatch);
+    plans.retain(|plan| plan.label().starts_with(&format!("matmul[{},", form.name())));
+    if form.cooperates() {
+        // rows whose f16 would overflow, or sink; and weights that would, of the float type that has such
+        for (weight_type, rows, weights) in [
+            (WeightType::F16, 1e9, 1.0),
+            (WeightType::F16, 1e-9, 1.0),
+            (WeightType::Bf16, 1e9, 2f32.powi(30)),
+            (WeightType::Bf16, 1.0, 2f32.powi(-30)),
+        ] {
+            let maker = Maker { magnitudes: (rows, weights), ..Maker::plain(weight_type) };
+            plans.push(maker.plan("matmul", (70, 34, 68), &dispatch));
         }
     }
     plans
@@ -71,21 +91,20 @@ pub(super) fn plans_of(
     dispatch: &dyn Fn(&MatMul) -> Dispatch,
 ) -> Vec<Plan> {
     let mut plans = Vec::new();
-    let none = Activation::None;
     let (quantised, floats): (Vec<_>, Vec<_>) = WeightType::ALL.into_iter().partition(|w| w.quantised());
     for weight_type in floats {
         for bias in [false, true] {
             for (i, &shape) in shapes.iter().enumerate() {
                 let activation = Activation::ALL[i % Activation::ALL.len()];
-                let maker = Maker { weight_type, bias, activation, add: false, chunk: 0 };
+                let maker = Maker { bias, activation, ..Maker::plain(weight_type) };
                 plans.push(maker.plan(kernel, shape, dispatch));
                 let chunk = if i % 2 == 0 { 0 } else { 64 };
-                let maker = Maker { weight_type, bias, activation: none, add: true, chunk };
+                let maker = Maker { bias, add: true, chunk, ..Maker::plain(weight_type) };
                 plans.push(maker.plan(kernel, shape, dispatch));
             }
             for activation in Activation::ALL {
                 for shape in [(5, 34, 12), (10, 35, 14)] {
-                    let maker = Maker { weight_type, bias, activation, add: false, chunk: 20 };
+                    let maker = Maker { bias, activation, chunk: 20, ..Maker::plain(weight_type) };
                     plans.push(maker.plan(kernel, shape, dispatch));
                 }
             }
@@ -100,17 +119,16 @@ pub(super) fn plans_of(
                 let activation = activations[i % activations.len()];
                 // chunks that begin at odd rows, so that blocks lie at every place in a word
                 let chunk = if i % 2 == 0 { 0 } else { 21 };
-                let maker = Maker { weight_type, bias, activation, add: false, chunk };
+                let maker = Maker { bias, activation, chunk, ..Maker::plain(weight_type) };
                 plans.push(maker.plan(kernel, shape, dispatch));
-                let maker = Maker { weight_type, bias, activation: none, add: true, chunk: 21 - chunk };
+                let maker = Maker { bias, add: true, chunk: 21 - chunk, ..Maker::plain(weight_type) };
                 plans.push(maker.plan(kernel, shape, dispatch));
             }
         }
     }
     let real = real.iter().map(|r| (Size::Large, *r));
     for (size, (weight_type, shape)) in real.chain(large.iter().map(|l| (Size::Full, *l))) {
-        let maker = Maker { weight_type, bias: false, activation: none, add: false, chunk: 0 };
-        plans.push(maker.large(kernel, shape, dispatch).sized(size));
+        plans.push(Maker::plain(weight_type).large(kernel, shape, dispatch).sized(size));
     }
     plans
 }
@@ -123,8 +141,7 @@ pub(crate) fn timed(
     chunk: usize,
     dispatch: &dyn Fn(&MatMul) -> Dispatch,
 ) -> Plan {
-    let maker = Maker { weight_type, bias: false, activation: Activation::None, add: false, chunk };
-    maker.large(kernel, shape, dispatch)
+    Maker { chunk, ..Maker::plain(weight_type) }.large(kernel, shape, dispatch)
 }
 
 /// What a product is, apart from its kernel and its shape.
@@ -136,16 +153,27 @@ struct Maker {
     add: bool,
     /// Rows of the weight's chunks; 0 for one chunk.
     chunk: usize,
+    /// Of the rows, and of the weight, which is then of bf16: a power of two.
+    magnitudes: (f32, f32),
 }
 
 /// What the plainest kernel writes.
 const PLAIN: Slot = Slot::Scratch(2);
 
 impl Maker {
+    /// A product and nothing else.
+    fn plain(weight_type: WeightType) -> Self {
+        let (activation, magnitudes) = (Activation::None, (1.0, 1.0));
+        Maker { weight_type, bias: false, activation, add: false, chunk: 0, magnitudes }
+    }
+
     fn plan(self, kernel: &'static str, shape: (usize, usize, usize), dispatch: &dyn Fn(&MatMul) -> Dispatch) -> Plan {
         let (m, n, k) = shape;
         let dispatches = self.products(n, k).map(|product| dispatch(&product)).collect();
-        let name = format!("[{m},{k}]x[{k},{n}] in chunks of {}", self.step(n));
+        let mut name = format!("[{m},{k}]x[{k},{n}] in chunks of {}", self.step(n));
+        if self.magnitudes != (1.0, 1.0) {
+            name += &format!(", magnitudes {:e} and {:e}", self.magnitudes.0, self.magnitudes.1);
+        }
         let token_rows = vec![(Slot::Scratch(0), k), (self.output().1, n)];
         Plan::new(kernel, name, dispatches, token_rows, move |random| self.inputs(random, shape))
     }
@@ -189,7 +217,7 @@ impl Maker {
     }
 
     fn inputs(self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Inputs {
-        let rows = random.values(m * k, 0.0, 1.0);
+        let rows = random.values(m * k, 0.0, self.magnitudes.0);
         // away from 0, so that no sum of few outputs cancels: an error relative to nothing says nothing
         let before = random.values(m * n, 4.0, 1.0);
         let slot = self.output().1;
@@ -199,7 +227,11 @@ impl Maker {
         ]);
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for product in self.products(n, k) {
-            let (stored, values) = random.weight(product.columns, k, self.weight_type);
+            let (mut stored, mut values) = random.weight(product.columns, k, self.weight_type);
+            if self.magnitudes.1 != 1.0 {
+                scale_bf16(&mut stored, self.magnitudes.1);
+                values.iter_mut().for_each(|value| *value *= f64::from(self.magnitudes.1));
+            }
             weights.extend(values);
             contents.insert(product.weight, stored);
             if let Some(slot) = product.bias {
@@ -240,6 +272,14 @@ impl Maker {
         };
         let elements = places.into_iter().map(element).collect();
         Inputs::new(tokens(m), contents, Vec::new()).sampled(out, elements).same(out, PLAIN)
+    }
+}
+
+/// Multiplies bf16s by a power of two, which is exact.
+fn scale_bf16(stored: &mut [u8], factor: f32) {
+    for bytes in stored.chunks_exact_mut(2) {
+        let value = bf16::from_le_bytes([bytes[0], bytes[1]]).to_f32() * factor;
+        bytes.copy_from_slice(&bf16::from_f32(value).to_le_bytes());
     }
 }
 

@@ -55,6 +55,9 @@ use crate::schedule::Batch;
 /// Allowed relative error of an f32 kernel, whatever its weights are stored as: the reference reads the same bits.
 pub const TOLERANCE: f64 = 5e-6;
 
+/// Allowed relative error of a kernel that rounds its inputs to f16: the reference takes them as they were.
+pub const HALF_TOLERANCE: f64 = 1e-3;
+
 /// Every case of every kernel.
 pub fn plans() -> Vec<Plan> {
     let makers: &[fn() -> Vec<Plan>] = &[

@@ -155,6 +155,7 @@ impl WrongVariant {
 /// Takes the next simpler form of what was wrong.
 fn simplify(choices: &mut Choices, wrong: &WrongVariant) {
     match wrong.kernel {
+        "matmul" if wrong.label.contains("cooperative") => choices.matmul = matmul::Form::Workgroup,
         "matmul" => choices.matmul = matmul::Form::Register,
         "attention" => choices.attention = attention::Form::Uniform,
         "matvec" => choices.matvec = matvec::Form::Columns,

@@ -46,6 +46,17 @@ pub struct GpuOptions {
     pub cache_dir: Option<std::path::PathBuf>,
     /// Whether compiled kernels are neither taken from the cache directory nor kept there.
     pub skip_pipeline_cache: bool,
+    /// Whether the device may be asked for cooperative matrices, an experimental feature of wgpu, where the adapter has
+    /// some that a product can use; `None` means yes, unless `THALWEG_COOPERATIVE_MATRICES` is `0`.
+    pub cooperative_matrices: Option<bool>,
+}
+
+impl GpuOptions {
+    /// Whether the device may be asked for cooperative matrices.
+    pub(super) fn may_cooperate(&self) -> bool {
+        let forbidden = || std::env::var("THALWEG_COOPERATIVE_MATRICES").is_ok_and(|value| value == "0");
+        self.cooperative_matrices.unwrap_or_else(|| !forbidden())
+    }
 }
 
 /// All adapters of the chosen backends (`None`: `WGPU_BACKEND` where set, else all), the order of `--adapter N`: those of
@@ -124,10 +135,23 @@ pub(super) async fn open(
         required_features,
         required_limits,
         memory_hints: wgpu::MemoryHints::Performance,
+        experimental_features: experimental(required_features),
         ..Default::default()
     };
     adapter
         .request_device(&descriptor)
         .await
         .map_err(|e| Error::Unsuitable { adapter: adapter.get_info().name, what: e.to_string() })
+}
+
+/// The consent that wgpu wants for its experimental features, where one is asked for.
+#[expect(unsafe_code, reason = "cooperative matrices are experimental in wgpu: nothing else gives access to them")]
+fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
+    if !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: what this consents to is that wgpu's code behind the feature may be wrong. Shaders come from this crate
+    // alone; the few that use the feature read and write workgroup memory at places that are constants or numbers of
+    // subgroups, with barriers around, are valid for naga, and are tried on the adapter before a model runs them.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
 }

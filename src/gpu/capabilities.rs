@@ -1,7 +1,7 @@
 //! What a device can do, asked once: kernels choose their variants from this and from nothing else.
 
 use crate::error::{Error, Result};
-use crate::kernels::Needs;
+use crate::kernels::{COOPERATION, Needs};
 
 /// What the device can do, and what kind of machine it is.
 #[derive(Clone, Debug)]
@@ -62,6 +62,32 @@ pub(super) fn useful_features(adapter: &wgpu::Adapter) -> wgpu::Features {
     adapter.features() & (F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY | F::PIPELINE_CACHE)
 }
 
+/// Cooperative matrices, where the adapter has a shape of them that some variant uses, and what these variants need besides.
+pub(super) fn cooperation(adapter: &wgpu::Adapter) -> wgpu::Features {
+    let shapes = shapes(adapter);
+    let usable = [8, 16].iter().any(|&size| has_shape(&shapes, size));
+    let all = adapter.features().contains(COOPERATION);
+    if usable && all { wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX } else { wgpu::Features::empty() }
+}
+
+/// The adapter's shapes of cooperative matrices, but for those that no shader may use.
+fn shapes(adapter: &wgpu::Adapter) -> Vec<wgpu::wgt::CooperativeMatrixProperties> {
+    let info = adapter.get_info();
+    // Mesa's software driver compiles them for subgroups of 8, and crashes where it has others (26.1.6)
+    if info.device_type == wgpu::DeviceType::Cpu && info.subgroup_max_size != 8 {
+        return Vec::new();
+    }
+    adapter.cooperative_matrix_properties()
+}
+
+/// Whether square matrices of f16 of that size are among these, with sums in f32.
+fn has_shape(shapes: &[wgpu::wgt::CooperativeMatrixProperties], size: u32) -> bool {
+    use wgpu::wgt::CooperativeScalarType::{F16, F32};
+    shapes.iter().any(|shape| {
+        [shape.m_size, shape.n_size, shape.k_size] == [size; 3] && (shape.ab_type, shape.cr_type) == (F16, F32)
+    })
+}
+
 /// WebGPU's defaults, raised where more helps: binding and buffer sizes, workgroup memory and invocations.
 pub(super) fn useful_limits(adapter: &wgpu::Adapter) -> wgpu::Limits {
     let has = adapter.limits();
@@ -91,7 +117,7 @@ impl Capabilities {
             .contains(wgpu::Features::SUBGROUP)
             .then_some(SubgroupSizes { min: info.subgroup_min_size, max: info.subgroup_max_size });
         let cooperative_matrices = if features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
-            adapter.cooperative_matrix_properties()
+            shapes(adapter)
         } else {
             Vec::new()
         };
@@ -117,7 +143,11 @@ impl Capabilities {
         has.set(wgpu::Features::SHADER_F16, self.f16);
         has.set(wgpu::Features::SUBGROUP, self.subgroups.is_some());
         has.set(wgpu::Features::TIMESTAMP_QUERY, self.timestamps);
-        has.contains(needs.features) && self.subgroups.map_or(0, |sizes| sizes.min) >= needs.subgroup
+        let cooperation = !self.cooperative_matrices.is_empty();
+        has.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperation);
+        has.contains(needs.features)
+            && self.subgroups.map_or(0, |sizes| sizes.min) >= needs.subgroup
+            && (needs.matrix == 0 || has_shape(&self.cooperative_matrices, needs.matrix))
     }
 
     /// One line for logs and `thalweg devices`.

@@ -96,7 +96,10 @@ impl Gpu {
     /// [`Error::NoAdapter`] where nothing fits, [`Error::Unsuitable`] where a WebGPU default limit is not met.
     pub async fn new(options: GpuOptions) -> Result<Self> {
         let adapter = adapter::choose(&options).await?;
-        let (features, limits) = Self::required(&adapter);
+        let (mut features, limits) = Self::required(&adapter);
+        if options.may_cooperate() {
+            features |= capabilities::cooperation(&adapter);
+        }
         let lost = Arc::new(OnceLock::new());
         let (device, queue) = adapter::open(&adapter, features, limits).await?;
         // This device is ours, so its callbacks are too: errors are logged instead of aborting the program.
@@ -173,7 +176,9 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// What a host should ask its device for, of what this adapter has: features that variants use, and limits.
+    /// What a host should ask its device for, of what this adapter has: features that variants use, and limits. Cooperative
+    /// matrices are not among them, since wgpu wants `unsafe` consent for experimental features; a host that gives it, and
+    /// asks for `EXPERIMENTAL_COOPERATIVE_MATRIX` too, gets the products that use them.
     pub fn required(adapter: &wgpu::Adapter) -> (wgpu::Features, wgpu::Limits) {
         (capabilities::useful_features(adapter), capabilities::useful_limits(adapter))
     }

@@ -264,6 +264,7 @@ impl Attention {
             ],
             grid: Grid::new(Extent::new(h.heads as u64, Dim::Tiles), 1),
             work: Work { flops: 4.0 * (h.heads * h.head_size) as f64, dim: Dim::Pairs },
+            tilings: Vec::new(),
         }
     }
 }

@@ -49,6 +49,7 @@ impl AttentionMerge {
             bindings: vec![Slot::Input(Input::Tiles), self.partial, self.z],
             grid: Grid::new(Extent::new(width as u64, Dim::Tiles), 64),
             work: Work { flops: 8.0 * width as f64, dim: Dim::Partials },
+            tilings: Vec::new(),
         }
     }
 }

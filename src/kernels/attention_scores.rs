@@ -72,6 +72,7 @@ impl AttentionScores {
             bindings: vec![h.q, h.kv, self.bias.map_or(h.q, |b| b.table), self.scores],
             grid: Grid::new(Extent::new(h.heads as u64, Dim::Pairs), 64),
             work: Work { flops: 2.0 * (h.heads * h.head_size) as f64, dim: Dim::Pairs },
+            tilings: Vec::new(),
         }
     }
 }

@@ -95,6 +95,7 @@ impl AttentionSplit {
             bindings: vec![Slot::Input(Input::Tiles), h.q, h.kv, h.kv, self.partial, Slot::Input(Input::Pages)],
             grid: Grid::new(Extent::new(h.heads as u64, Dim::Partials), 1),
             work: Work { flops: 4.0 * (h.heads * h.head_size) as f64, dim: Dim::Pairs },
+            tilings: Vec::new(),
         }
     }
 }

@@ -54,6 +54,7 @@ impl Edit {
             ],
             grid: Grid::new(tokens, 1),
             work: Work { flops: 2.0 * self.columns as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

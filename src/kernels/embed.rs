@@ -72,6 +72,7 @@ impl Embed {
             ],
             grid: Grid::new(Extent::new(quads, Dim::Tokens), 64),
             work: Work { flops: 4.0 * self.columns as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

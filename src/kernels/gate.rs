@@ -43,6 +43,7 @@ impl Gate {
             bindings: vec![self.gate_up, self.output],
             grid: Grid::new(Extent::new(self.columns as u64, Dim::Tokens), 256),
             work: Work { flops: 20.0 * self.columns as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

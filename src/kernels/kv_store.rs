@@ -72,6 +72,7 @@ impl KvStore {
             ],
             grid: Grid::new(Extent::new(units as u64, Dim::Tokens), 64),
             work: Work { flops: 8.0 * units as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

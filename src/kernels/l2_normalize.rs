@@ -42,6 +42,7 @@ impl L2Normalize {
             bindings: vec![self.values],
             grid: Grid::new(rows, 1),
             work: Work { flops: 10.0 * self.columns as f64, dim: Dim::Sequences },
+            tilings: Vec::new(),
         }
     }
 }

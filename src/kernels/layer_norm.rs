@@ -84,6 +84,7 @@ impl LayerNorm {
             bindings: [vec![self.gamma, self.beta.unwrap_or(self.gamma)], io].concat(),
             grid: Grid::new(self.rows, 1),
             work: Work { flops: 20.0 * self.columns as f64 * self.rows.times as f64, dim: self.rows.dim },
+            tilings: Vec::new(),
         }
     }
 }

@@ -55,14 +55,21 @@ sources![
     "bench/copy",
     "bench/fma_f16",
     "bench/fma_f32",
+    "bench/matrix16",
+    "bench/matrix8",
     "parts/activation",
     "parts/finish",
     "parts/heads_scalar",
     "parts/heads_vec4",
     "parts/keys_paged",
     "parts/keys_rows",
+    "parts/matmul_cooperative",
+    "parts/matmul_cooperative16",
+    "parts/matmul_cooperative8",
+    "parts/matmul_large",
     "parts/matmul_plain",
     "parts/matmul_register",
+    "parts/matmul_skinny",
     "parts/matmul_subgroup",
     "parts/matmul_workgroup",
     "parts/matvec_columns",
@@ -103,6 +110,9 @@ pub fn link(variant: &Variant, dialect: Dialect) -> Linked {
     }
     if variant.needs.features.contains(wgpu::Features::SUBGROUP) && dialect == Dialect::Tint {
         linked.wgsl.push_str("enable subgroups;\n");
+    }
+    if variant.needs.matrix > 0 {
+        linked.wgsl.push_str("enable wgpu_cooperative_matrix;\n");
     }
     for part in &variant.parts {
         linked.push(&format!("parts/{part}"));

@@ -2,9 +2,9 @@
 //! the residual stream in its epilogue.
 
 pub use super::activation::Activation;
-use super::{HANDED, Kernel, Load, ParamType::U32, Variant, WeightType, padded, read, write};
+use super::{COOPERATION, HANDED, Kernel, Load, Needs, ParamType::U32, Variant, WeightType, padded, read, write};
 use crate::gpu::{AdapterClass, Capabilities};
-use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Word, Work};
+use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Tiling, Word, Work};
 
 /// Inventory entry.
 pub const KERNEL: Kernel = Kernel {
@@ -21,7 +21,7 @@ pub const KERNEL: Kernel = Kernel {
     ],
 };
 
-/// How the product is tiled. All forms sum in the same order and agree bit for bit.
+/// How the product is tiled. All forms but those of cooperative matrices sum in the same order and agree bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// 8 × 32 outputs a workgroup, in registers: for drivers that run on the CPU.
@@ -30,23 +30,86 @@ pub enum Form {
     Subgroup,
     /// 64 × 64 outputs a workgroup, through workgroup memory: for GPUs.
     Workgroup,
+    /// 128 × 128 outputs a workgroup, likewise: for GPUs and large products.
+    Large,
+    /// 16 × 32 outputs a workgroup, likewise: for GPUs and few rows.
+    Skinny,
+    /// 64 × 64 outputs a workgroup, by cooperative matrices of 8 × 8: for GPUs that have them. Rows and weights are rounded
+    /// to f16, so that weights of f32 take [`Form::Workgroup`], and so do rows that are read as scalars.
+    Cooperative8,
+    /// The same by matrices of 16 × 16.
+    Cooperative16,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Form; 3] = [Form::Register, Form::Subgroup, Form::Workgroup];
+    pub const ALL: [Form; 7] = [
+        Form::Register,
+        Form::Subgroup,
+        Form::Workgroup,
+        Form::Large,
+        Form::Skinny,
+        Form::Cooperative8,
+        Form::Cooperative16,
+    ];
 
     /// Those that run on an adapter.
     pub fn on(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
-        Self::ALL.into_iter().filter(|form| *form != Form::Subgroup || capabilities.offers(HANDED))
+        Self::ALL.into_iter().filter(|form| capabilities.offers(form.needs()))
     }
 
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
+        let cooperative = [Form::Cooperative16, Form::Cooperative8];
         match capabilities.class {
             AdapterClass::Cpu if capabilities.offers(HANDED) => Form::Subgroup,
             AdapterClass::Cpu => Form::Register,
-            AdapterClass::Integrated | AdapterClass::Discrete => Form::Workgroup,
+            AdapterClass::Integrated | AdapterClass::Discrete => {
+                cooperative.into_iter().find(|form| capabilities.offers(form.needs())).unwrap_or(Form::Workgroup)
+            }
+        }
+    }
+
+    /// Whether it multiplies cooperative matrices, in an order of its own.
+    pub fn cooperates(self) -> bool {
+        self.needs().matrix > 0
+    }
+
+    /// The form that a product with such a weight and such rows takes where this one is chosen.
+    fn of(self, weight: WeightType, load: Load) -> Self {
+        match self {
+            Form::Register | Form::Subgroup | Form::Workgroup => self,
+            Form::Large | Form::Skinny if load == Load::Vec4 => self,
+            Form::Cooperative8 | Form::Cooperative16 if load == Load::Vec4 && weight != WeightType::F32 => self,
+            _ => Form::Workgroup,
+        }
+    }
+
+    /// What the labels of its variants begin with, in brackets.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Form::Register => "register",
+            Form::Subgroup => "subgroup",
+            Form::Workgroup => "workgroup",
+            Form::Large => "large",
+            Form::Skinny => "skinny",
+            Form::Cooperative8 => "cooperative8",
+            Form::Cooperative16 => "cooperative16",
+        }
+    }
+
+    /// Another form of the same order, where the adapter has one.
+    pub(crate) fn other(self, capabilities: &Capabilities) -> Self {
+        Self::on(capabilities).find(|form| *form != self && form.cooperates() == self.cooperates()).unwrap_or(self)
+    }
+
+    /// What the device must have.
+    pub(crate) fn needs(self) -> Needs {
+        match self {
+            Form::Register | Form::Workgroup | Form::Large | Form::Skinny => Needs::NOTHING,
+            Form::Subgroup => HANDED,
+            Form::Cooperative8 => Needs { features: COOPERATION, subgroup: 0, matrix: 8 },
+            Form::Cooperative16 => Needs { features: COOPERATION, subgroup: 0, matrix: 16 },
         }
     }
 
@@ -55,10 +118,18 @@ impl Form {
         match self {
             Form::Register => (8, 32),
             Form::Subgroup => (16, 32),
-            Form::Workgroup => (64, 64),
+            Form::Workgroup | Form::Cooperative8 | Form::Cooperative16 => (64, 64),
+            Form::Large => (128, 128),
+            Form::Skinny => (16, 32),
         }
     }
 }
+
+/// Rows up to which a workgroup of 64 would mostly compute nothing.
+const FEW: u64 = 16;
+
+/// Workgroups of 128 × 128 from which on they keep a GPU busy. Not measured.
+const ENOUGH: u64 = 128;
 
 /// Where the product goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,16 +170,21 @@ pub struct MatMul {
 }
 
 fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
-    let (form_part, form_tag) = match form {
-        Form::Register => ("matmul_register", "register"),
-        Form::Subgroup => ("matmul_subgroup", "subgroup"),
-        Form::Workgroup => ("matmul_workgroup", "workgroup"),
+    let part = match form {
+        Form::Register => "matmul_register",
+        Form::Subgroup => "matmul_subgroup",
+        Form::Workgroup => "matmul_workgroup",
+        Form::Large => "matmul_large",
+        Form::Skinny => "matmul_skinny",
+        Form::Cooperative8 => "matmul_cooperative8",
+        Form::Cooperative16 => "matmul_cooperative16",
     };
-    let variant = product_variant("matmul", (form_part, form_tag), weight, load, bias, activation, add);
-    match form {
-        Form::Subgroup => Variant { needs: HANDED, ..variant },
-        Form::Register | Form::Workgroup => variant,
+    let mut variant = product_variant("matmul", (part, form.name()), weight, load, bias, activation, add);
+    if form.cooperates() {
+        variant.parts.push("matmul_cooperative");
+        variant.constants.push(("WEIGHT_SCALED", (weight != WeightType::F16).into()));
     }
+    Variant { needs: form.needs(), ..variant }
 }
 
 /// A variant of `matmul` or `matvec`, by the part and the tag of its form.
@@ -147,7 +223,7 @@ pub(super) fn product_variant(
 }
 
 fn variants() -> Vec<Variant> {
-    let mut all = product_variants(&Form::ALL, variant);
+    let mut all = product_variants(&Form::ALL, |form, weight, load| form.of(weight, load) == form, variant);
     for weight in WeightType::ALL {
         all.extend(weight.loads().iter().map(|&load| plainest(weight, load)));
     }
@@ -162,12 +238,13 @@ fn plainest(weight: WeightType, load: Load) -> Variant {
 /// Every combination that a product's dispatch may choose.
 pub(super) fn product_variants<F: Copy>(
     forms: &[F],
+    exists: fn(F, WeightType, Load) -> bool,
     variant: fn(F, WeightType, Load, bool, Activation, bool) -> Variant,
 ) -> Vec<Variant> {
     let mut all = Vec::new();
     for &form in forms {
         for weight in WeightType::ALL {
-            for &load in weight.loads() {
+            for &load in weight.loads().iter().filter(|load| exists(form, weight, **load)) {
                 for bias in [false, true] {
                     all.push(variant(form, weight, load, bias, Activation::None, true));
                     let stored = weight.activations(bias).iter();
@@ -187,9 +264,10 @@ impl MatMul {
             Output::AddToStream => (Slot::Stream, true),
         };
         let load = Load::choose(&[self.depth]);
-        let (tall, wide) = self.form.tile();
+        let form = self.form.of(self.weight_type, load);
+        let (tall, wide) = form.tile();
         Dispatch {
-            variant: variant(self.form, self.weight_type, load, self.bias.is_some(), self.activation, add),
+            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, add),
             params: vec![
                 Word::Extent(self.rows),
                 Word::U32(self.columns as u32),
@@ -204,7 +282,27 @@ impl MatMul {
                 flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
                 dim: self.rows.dim,
             },
+            tilings: Vec::new(),
         }
+    }
+
+    /// The same dispatch; that of [`Form::Workgroup`] with the tiles of 16 × 32 and 128 × 128 for batches of few rows and of
+    /// many.
+    pub fn fitted(&self) -> Dispatch {
+        let own = self.dispatch();
+        let form = self.form.of(self.weight_type, Load::choose(&[self.depth]));
+        let tiling = |form, sizes| {
+            let Dispatch { variant, grid, .. } = MatMul { form, ..*self }.dispatch();
+            Tiling { sizes, variant, grid }
+        };
+        let tall = ENOUGH.div_ceil((self.columns as u64).div_ceil(128));
+        let tilings = match (form, Load::choose(&[self.depth])) {
+            (Form::Workgroup, Load::Vec4) => {
+                vec![tiling(Form::Skinny, 1..=FEW), tiling(Form::Large, 128 * (tall - 1) + 1..=u64::MAX)]
+            }
+            _ => Vec::new(),
+        };
+        Dispatch { tilings, ..own }
     }
 
     /// The same product by the plainest kernel, an invocation for each output, without bias and activation.
@@ -221,4 +319,60 @@ impl MatMul {
     pub const TOKENS: Extent = Extent::new(1, Dim::Tokens);
     /// Rows that are one for each sequence.
     pub const SEQUENCES: Extent = Extent::new(1, Dim::Sequences);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::Dims;
+
+    fn labels(form: Form, weight_type: WeightType, depth: usize, columns: usize) -> Vec<(u32, String, u64)> {
+        let product = MatMul {
+            form,
+            weight_type,
+            input: Slot::Scratch(0),
+            rows: MatMul::TOKENS,
+            weight: Slot::Weight(0),
+            columns,
+            depth,
+            bias: None,
+            activation: Activation::None,
+            output: Output::Store(Slot::Scratch(1)),
+            out_columns: columns,
+            out_first: 0,
+        };
+        let dispatch = product.fitted();
+        let batch = |tokens| {
+            let dims = Dims { tokens, ..Dims::default() };
+            let (variant, grid) = dispatch.fitted(&dims);
+            (tokens, variant.label.split(',').next().unwrap_or_default().to_string(), grid.count(&dims))
+        };
+        [1, 16, 17, 896, 897, 2048].map(batch).to_vec()
+    }
+
+    /// 2,048 columns are 16 large tiles, of which 8 rows make enough.
+    #[test]
+    fn tiles_fit_the_batch() {
+        let fitted = labels(Form::Workgroup, WeightType::F16, 64, 2048);
+        let expected = [
+            (1, "matmul[skinny", 64),
+            (16, "matmul[skinny", 64),
+            (17, "matmul[workgroup", 32),
+            (896, "matmul[workgroup", 14 * 32),
+            (897, "matmul[large", 8 * 16),
+            (2048, "matmul[large", 16 * 16),
+        ];
+        assert_eq!(fitted, expected.map(|(tokens, label, groups)| (tokens, label.to_string(), groups)));
+        // what sums in another order, or is chosen for another kind of adapter, or cannot be read so, is left as it is
+        for (form, depth, own) in [
+            (Form::Subgroup, 64, "matmul[subgroup"),
+            (Form::Cooperative16, 64, "matmul[cooperative16"),
+            (Form::Large, 64, "matmul[large"),
+            (Form::Workgroup, 63, "matmul[workgroup"),
+        ] {
+            assert!(labels(form, WeightType::F16, depth, 2048).iter().all(|(_, label, _)| label == own), "{own}");
+        }
+        let f32s = labels(Form::Cooperative16, WeightType::F32, 64, 2048);
+        assert!(f32s.iter().any(|(_, label, _)| label == "matmul[large"), "{f32s:?}");
+    }
 }

@@ -77,7 +77,7 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
 }
 
 fn variants() -> Vec<Variant> {
-    product_variants(&Form::ALL, variant)
+    product_variants(&Form::ALL, |_, _, _| true, variant)
 }
 
 impl MatVec {
@@ -105,6 +105,7 @@ impl MatVec {
                 flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
                 dim: self.rows.dim,
             },
+            tilings: Vec::new(),
         }
     }
 }

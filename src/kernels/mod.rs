@@ -67,7 +67,11 @@ pub const KERNELS: &[Kernel] = &[
 ];
 
 /// What forms need in which 8 neighbours hand around what each has loaded: they are in one subgroup.
-pub(crate) const HANDED: Needs = Needs { features: wgpu::Features::SUBGROUP, subgroup: 8 };
+pub(crate) const HANDED: Needs = Needs { features: wgpu::Features::SUBGROUP, subgroup: 8, matrix: 0 };
+
+/// What forms need that multiply cooperative matrices.
+pub(crate) const COOPERATION: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SUBGROUP).union(wgpu::Features::SHADER_F16);
 
 /// One way to build a kernel: which parts are linked in front of it, with which constants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,15 +97,21 @@ pub struct Needs {
     pub features: wgpu::Features,
     /// Invocations of the smallest subgroup that may happen, without which it is wrong; 0 where that does not matter.
     pub subgroup: u32,
+    /// Rows and columns of the cooperative matrices of f16 that it multiplies; 0 where it has none.
+    pub matrix: u32,
 }
 
 impl Needs {
     /// Runs everywhere.
-    pub const NOTHING: Needs = Needs { features: wgpu::Features::empty(), subgroup: 0 };
+    pub const NOTHING: Needs = Needs { features: wgpu::Features::empty(), subgroup: 0, matrix: 0 };
 
     /// All that either needs.
     pub fn and(self, other: Needs) -> Needs {
-        Needs { features: self.features | other.features, subgroup: self.subgroup.max(other.subgroup) }
+        Needs {
+            features: self.features | other.features,
+            subgroup: self.subgroup.max(other.subgroup),
+            matrix: self.matrix.max(other.matrix),
+        }
     }
 }
 

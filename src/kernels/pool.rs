@@ -54,6 +54,7 @@ impl Pool {
             bindings: vec![Slot::Input(Input::Sequences), Slot::Stream, self.pooled],
             grid: Grid::new(Extent::new(self.columns as u64, Dim::Sequences), 64),
             work: Work { flops: 4.0 * self.columns as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

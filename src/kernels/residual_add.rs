@@ -29,6 +29,7 @@ impl ResidualAdd {
             bindings: vec![self.term, Slot::Stream],
             grid: Grid::new(Extent::new(self.columns as u64, Dim::Tokens), 256),
             work: Work { flops: 4.0 * self.columns as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

@@ -90,6 +90,7 @@ impl RmsNorm {
             bindings: [vec![self.gamma], io].concat(),
             grid: Grid::new(rows, 1),
             work: Work { flops: 10.0 * self.columns as f64 * rows.times as f64, dim: rows.dim },
+            tilings: Vec::new(),
         }
     }
 }

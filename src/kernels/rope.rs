@@ -61,6 +61,7 @@ impl Rope {
             bindings: vec![Slot::Input(self.angles), self.rows],
             grid: Grid::new(Extent::new(count, Dim::Tokens), 64),
             work: Work { flops: 8.0 * count as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

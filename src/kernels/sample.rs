@@ -45,6 +45,7 @@ impl Sample {
             grid: Grid::new(rows, 1),
             // ten passes and the noise
             work: Work { flops: 200.0 * self.vocab_size as f64, dim: Dim::Sequences },
+            tilings: Vec::new(),
         }
     }
 }

@@ -34,6 +34,7 @@ impl SoftCap {
             bindings: vec![self.values],
             grid: Grid::new(count, 256),
             work: Work { flops: 20.0 * count.times as f64, dim: count.dim },
+            tilings: Vec::new(),
         }
     }
 }

@@ -43,6 +43,7 @@ impl Softmax {
             bindings: vec![self.values],
             grid: Grid::new(self.rows, 1),
             work: Work { flops: 1e4 * self.rows.times as f64, dim: self.rows.dim },
+            tilings: Vec::new(),
         }
     }
 }

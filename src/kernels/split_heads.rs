@@ -51,6 +51,7 @@ impl SplitHeads {
             bindings: vec![self.z, self.split],
             grid: Grid::new(Extent::new(self.tokens.times * elements as u64, self.tokens.dim), 64),
             work: Work { flops: (self.tokens.times * elements as u64) as f64, dim: self.tokens.dim },
+            tilings: Vec::new(),
         }
     }
 }

@@ -62,6 +62,7 @@ impl Summarize {
             bindings: vec![self.values, self.summary],
             grid: Grid::new(Extent::new(self.groups as u64, Dim::Tokens), 1),
             work: Work { flops: 6.0 * (self.groups * self.columns) as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) use profile::nanoseconds;
 pub use program::{Outcome, Program};
 pub(crate) use program::{Running, fold};
 pub use recording::{
-    Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Site, Slot, Word, Work,
+    Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Site, Slot, Tiling, Word,
+    Work,
 };
 pub(crate) use workspace::CacheView;

@@ -52,7 +52,7 @@ impl Program {
             let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
             for (i, dispatch) in self.recording.dispatches().enumerate() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                    label: Some(&dispatch.variant.label),
+                    label: Some(&dispatch.fitted(&dims).0.label),
                     timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
                         query_set: &queries,
                         beginning_of_pass_write_index: Some(2 * i as u32),
@@ -88,7 +88,7 @@ impl Profile<'_> {
             .dispatches()
             .zip(ticks.chunks_exact(2))
             .map(|(dispatch, t)| DispatchTime {
-                label: dispatch.variant.label.clone(),
+                label: dispatch.fitted(&self.dims).0.label.clone(),
                 nanoseconds: nanoseconds(t[0], t[1], period),
                 flops: dispatch.work.flops * f64::from(self.dims.get(dispatch.work.dim)),
             })

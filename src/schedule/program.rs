@@ -17,6 +17,8 @@ pub struct Program {
     pub(super) recording: Recording,
     /// One for each dispatch, in order.
     pub(super) pipelines: Vec<Arc<Pipeline>>,
+    /// Of each dispatch, one for each of its tilings.
+    tilings: Vec<Vec<Arc<Pipeline>>>,
     pub(super) weights: Arc<[wgpu::Buffer]>,
     /// The longest that a submission should take, by estimate.
     budget: Duration,
@@ -45,10 +47,12 @@ impl Program {
         gpu.compile_all(&recording.variants())?;
         gpu.keep_pipelines();
         let pipelines = recording.dispatches().map(|d| gpu.pipeline(&d.variant)).collect::<Result<_>>()?;
+        let tiled = |d: &Dispatch| d.tilings.iter().map(|tiling| gpu.pipeline(&tiling.variant)).collect::<Result<_>>();
+        let tilings = recording.dispatches().map(tiled).collect::<Result<_>>()?;
         let budget = gpu.submission_budget();
         let pace = Pace::new(gpu.capabilities().class);
         let (running, idle) = Default::default();
-        Ok(Program { gpu: gpu.clone(), budget, pace, recording, pipelines, weights, running, idle })
+        Ok(Program { gpu: gpu.clone(), budget, pace, recording, pipelines, tilings, weights, running, idle })
     }
 
     /// The same, in submissions that take no longer than that, by estimate.
@@ -276,12 +280,15 @@ impl Program {
         number: usize,
         dims: &Dims,
     ) -> Result<()> {
-        let count = dispatch.grid.count(dims);
+        let (variant, grid) = dispatch.fitted(dims);
+        let count = grid.count(dims);
         if count == 0 {
             return Ok(()); // nothing of what it works on is in this batch
         }
-        let (x, y) = fold(count, &self.gpu, &dispatch.variant.label)?;
-        pass.set_pipeline(&self.pipelines[number].pipeline);
+        let (x, y) = fold(count, &self.gpu, &variant.label)?;
+        let own = &self.pipelines[number];
+        // layouts that declare the same bindings are one to wgpu, so that the bind group fits all of them
+        pass.set_pipeline(&dispatch.tiling(dims).map_or(own, |i| &self.tilings[number][i]).pipeline);
         pass.set_bind_group(0, &workspace.bind_groups[number], &[]);
         pass.dispatch_workgroups(x, y, 1);
         Ok(())

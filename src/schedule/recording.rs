@@ -277,6 +277,37 @@ pub struct Dispatch {
     pub grid: Grid,
     /// What it costs.
     pub work: Work,
+    /// The same in other tiles, for batches that these fit better.
+    pub tilings: Vec<Tiling>,
+}
+
+/// A dispatch in another tile: parameters, bindings and, to the bit, outputs are the same.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tiling {
+    /// For which extents of the grid.
+    pub sizes: std::ops::RangeInclusive<u64>,
+    /// The kernel, built so.
+    pub variant: Variant,
+    /// How many workgroups.
+    pub grid: Grid,
+}
+
+impl Dispatch {
+    /// Which of its tilings a batch takes, if not its own.
+    pub fn tiling(&self, dims: &Dims) -> Option<usize> {
+        let size = self.grid.extent.of(dims);
+        self.tilings.iter().position(|tiling| tiling.sizes.contains(&size))
+    }
+
+    /// Variant and grid for a batch.
+    pub fn fitted(&self, dims: &Dims) -> (&Variant, Grid) {
+        self.tiling(dims).map_or((&self.variant, self.grid), |i| (&self.tilings[i].variant, self.tilings[i].grid))
+    }
+
+    /// Every variant that some batch takes.
+    pub fn variants(&self) -> impl Iterator<Item = &Variant> {
+        std::iter::once(&self.variant).chain(self.tilings.iter().map(|tiling| &tiling.variant))
+    }
 }
 
 /// A step of a recording.
@@ -373,7 +404,7 @@ impl Recording {
     /// The variants that it runs, each once.
     pub fn variants(&self) -> Vec<Variant> {
         let mut seen = HashSet::new();
-        let variants = self.dispatches().map(|dispatch| &dispatch.variant);
+        let variants = self.dispatches().flat_map(Dispatch::variants);
         variants.filter(|variant| seen.insert(&variant.label)).cloned().collect()
     }
 

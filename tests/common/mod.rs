@@ -7,7 +7,11 @@ use std::sync::LazyLock;
 use thalweg::files::Checkpoint;
 use thalweg::{Decoder, Dtype, Encoder, Gpu, GpuOptions, LoadOptions, Session, SessionOptions};
 
-pub static GPU: LazyLock<Gpu> = LazyLock::new(|| Gpu::new_blocking(GpuOptions::default()).expect("an adapter"));
+/// Models are held to what f32 can do; products by cooperative matrices, which round to f16, have cases of their own.
+pub static GPU: LazyLock<Gpu> = LazyLock::new(|| {
+    let options = GpuOptions { cooperative_matrices: Some(false), ..Default::default() };
+    Gpu::new_blocking(options).expect("an adapter")
+});
 
 /// A folder of `tests/fixtures`.
 pub fn fixtures(path: &str) -> PathBuf {

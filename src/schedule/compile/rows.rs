@@ -73,7 +73,7 @@ impl Recorder<'_> {
                 out_columns: weight.rows,
                 out_first: chunk.first_row,
             };
-            self.push(if self.purpose.steps() { self.step(product) } else { product.dispatch() });
+            self.push(if self.purpose.steps() { self.step(product) } else { product.fitted() });
         }
     }
 
