@@ -73,16 +73,21 @@ def export(folder, path):
     class States(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.bert = transformers.AutoModel.from_pretrained(folder, add_pooling_layer=False)
+            self.bert = transformers.AutoModel.from_pretrained(
+                folder, add_pooling_layer=False, attn_implementation="eager"
+            )
 
         def forward(self, ids, mask):
             return self.bert(input_ids=ids, attention_mask=mask).last_hidden_state
 
-    example = torch.ones(2, 16, dtype=torch.int64)
+    # with padding, so that the mask is not found to be of no use
+    ids = torch.ones(3, 16, dtype=torch.int64)
+    mask = torch.ones_like(ids)
+    mask[1, 9:] = 0
     sizes = {0: torch.export.Dim("texts", min=1, max=512), 1: torch.export.Dim("tokens", min=2, max=512)}
     program = torch.onnx.export(
         States().eval(),
-        (example, example),
+        (ids, mask),
         input_names=["ids", "mask"],
         dynamic_shapes={"ids": sizes, "mask": sizes},
         dynamo=True,
