@@ -34,7 +34,6 @@ struct Tile {
 }
 
 override QUERIES: u32 = 32u; // invocations, and queries a tile
-override QUADS: u32 = 8u;    // room in workgroup memory for this many groups of 4
 override HAS_BIAS: bool = false;
 override HAS_CAP: bool = false;
 
@@ -43,11 +42,8 @@ const MASKED = -1e30;
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> tiles: array<Tile>;
 // bindings 2 to 4: q, k and v, by a heads part; binding 6: biases or page tables, by a keys part; a share part says
-// whether a group of keys is loaded by all invocations or by one for each key
+// whether a group of keys is loaded by all invocations or by one for each key, a state part where a query's sums are
 @group(0) @binding(5) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]
-
-// the weighted sum of the values so far, [quad][query]
-var<workgroup> sums: array<vec4<f32>, QUADS * QUERIES>;
 
 // One more chain of fma along the head.
 fn along(score: f32, q: vec4<f32>, k: vec4<f32>) -> f32 {
@@ -87,17 +83,15 @@ fn attention(
     let k_at = params.first_k + kv_column;
     let v_at = params.first_v + kv_column;
     // the keys that any query of the tile sees, from the beginning of a group on
-    let begin = (tile.position - min(tile.position, params.before)) / 8u * 8u;
+    let first_key = (tile.position - min(tile.position, params.before)) / 8u * 8u;
     let end = min(length, tile.position + tile.queries + params.after);
     // bias[bias_row + key] is the entry for key - query
     let bias_row = head * (2u * params.reach - 1u) + params.reach - 1u - query;
 
-    for (var d = 0u; d < params.quads; d++) {
-        sums[d * QUERIES + lane] = vec4<f32>();
-    }
+    begin(lane, q_at);
     var largest = MASKED;
     var total = 0.0;
-    for (var key = begin; key < end; key += 8u) {
+    for (var key = first_key; key < end; key += 8u) {
         // the 8 keys of a group are neighbours; those past the end read the last one, and are hidden
         let row = key_row(tile.keys, key);
         let behind = length - 1u - key;
@@ -118,8 +112,8 @@ fn attention(
         var s5 = 0.0;
         var s6 = 0.0;
         var s7 = 0.0;
-        for (var d = 0u; d < params.quads; d++) {
-            let q = q4(q_at, d);
+        for (var d = 0u; d < quads(); d++) {
+            let q = query4(q_at, d);
             let mine = k4(k_at + own_row, d);
             s0 = along(s0, q, key4(mine, 0u, k_at + row0, d));
             s1 = along(s1, q, key4(mine, 1u, k_at + row1, d));
@@ -151,9 +145,9 @@ fn attention(
         let p6 = exp(s6 - top);
         let p7 = exp(s7 - top);
         total = fma(total, shrink, ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)));
-        for (var d = 0u; d < params.quads; d++) {
+        for (var d = 0u; d < quads(); d++) {
             let mine = v4(v_at + own_row, d);
-            var sum = sums[d * QUERIES + lane] * shrink;
+            var sum = sum_of(lane, d) * shrink;
             sum = fma(vec4<f32>(p0), value4(mine, 0u, v_at + row0, d), sum);
             sum = fma(vec4<f32>(p1), value4(mine, 1u, v_at + row1, d), sum);
             sum = fma(vec4<f32>(p2), value4(mine, 2u, v_at + row2, d), sum);
@@ -162,14 +156,14 @@ fn attention(
             sum = fma(vec4<f32>(p5), value4(mine, 5u, v_at + row5, d), sum);
             sum = fma(vec4<f32>(p6), value4(mine, 6u, v_at + row6, d), sum);
             sum = fma(vec4<f32>(p7), value4(mine, 7u, v_at + row7, d), sum);
-            sums[d * QUERIES + lane] = sum;
+            set_sum(lane, d, sum);
         }
     }
 
     if (lane < tile.queries) {
         let at = (tile.row + lane) * params.heads * params.head_size + column;
-        for (var d = 0u; d < params.quads; d++) {
-            let value = sums[d * QUERIES + lane] / total;
+        for (var d = 0u; d < quads(); d++) {
+            let value = sum_of(lane, d) / total;
             for (var i = 0u; i < 4u; i++) {
                 if (d * 4u + i < params.head_size) {
                     z[at + d * 4u + i] = value[i];

@@ -1,5 +1,5 @@
 // Layer normalisation: (x - mean) / sqrt(variance + eps) * gamma + beta, over each row.
-// One workgroup a row. The variance is of the centred values (two passes), which loses nothing to cancellation.
+// The variance is of the centred values (two passes), which loses nothing to cancellation.
 
 struct Params {
     rows: u32,
@@ -7,13 +7,12 @@ struct Params {
     eps: f32,
 }
 
-override LANES: u32 = 64u;
 override HAS_BETA: bool = true;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gamma: array<f32>;
-@group(0) @binding(2) var<storage, read> beta: array<f32>;
-// binding 3 and up: the rows, by a norm part
+@group(0) @binding(1) var<storage, read> gamma: array<Element>;
+@group(0) @binding(2) var<storage, read> beta: array<Element>;
+// binding 3 and up: the rows, by a norm part; an elements part says what is read at once, a sums part who sums a row
 
 @compute @workgroup_size(LANES)
 fn layer_norm(
@@ -21,28 +20,29 @@ fn layer_norm(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = group.x + group.y * groups.x;
+    let row = row_of(group.x + group.y * groups.x, lane);
     if (row >= params.rows) {
         return;
     }
-    let first = row * params.columns;
+    let count = params.columns / WIDTH;
+    let first = row * count;
 
-    var sum = 0.0;
-    for (var i = lane; i < params.columns; i += LANES) {
+    var sum = Element();
+    for (var i = begin(lane); i < count; i += stride()) {
         sum += take(first + i);
     }
-    let mean = reduce_sum(lane, sum) / f32(params.columns);
+    let mean = reduce_sum(lane, across(sum)) / f32(params.columns);
 
-    var squares = 0.0;
-    for (var i = lane; i < params.columns; i += LANES) {
+    var squares = Element();
+    for (var i = begin(lane); i < count; i += stride()) {
         let centred = take(first + i) - mean;
         squares = fma(centred, centred, squares);
     }
-    let variance = reduce_sum(lane, squares) / f32(params.columns);
+    let variance = reduce_sum(lane, across(squares)) / f32(params.columns);
     let scale = 1.0 / sqrt(variance + params.eps);
 
-    for (var i = lane; i < params.columns; i += LANES) {
-        var shift = 0.0;
+    for (var i = begin(lane); i < count; i += stride()) {
+        var shift = Element();
         if (HAS_BETA) {
             shift = beta[i];
         }

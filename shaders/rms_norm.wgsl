@@ -1,5 +1,5 @@
 // RMS normalisation: x / sqrt(mean(x²) + eps) · gamma over each row, or over each head of a row; Gemma's gamma is
-// stored less 1. One workgroup a row or head.
+// stored less 1.
 
 struct Params {
     rows: u32,    // heads of all rows
@@ -10,12 +10,11 @@ struct Params {
     eps: f32,
 }
 
-override LANES: u32 = 64u;
 override ADD_ONE: bool = false;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> gamma: array<f32>;
-// binding 2 and up: the rows, by an rms part
+@group(0) @binding(1) var<storage, read> gamma: array<Element>;
+// binding 2 and up: the rows, by an rms part; an elements part says what is read at once, a sums part who sums a row
 
 @compute @workgroup_size(LANES)
 fn rms_norm(
@@ -23,22 +22,27 @@ fn rms_norm(
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let row = group.x + group.y * groups.x;
+    let row = row_of(group.x + group.y * groups.x, lane);
     if (row >= params.rows) {
         return;
     }
-    let first = row / params.heads * params.stride + params.first + row % params.heads * params.columns;
+    let place = row / params.heads * params.stride + params.first + row % params.heads * params.columns;
+    let first = place / WIDTH;
+    let count = params.columns / WIDTH;
 
-    var squares = 0.0;
-    for (var i = lane; i < params.columns; i += LANES) {
+    var squares = Element();
+    for (var i = begin(lane); i < count; i += stride()) {
         let x = take(first + i);
         squares = fma(x, x, squares);
     }
-    let mean = reduce_sum(lane, squares) / f32(params.columns);
+    let mean = reduce_sum(lane, across(squares)) / f32(params.columns);
     let scale = 1.0 / sqrt(mean + params.eps);
 
-    for (var i = lane; i < params.columns; i += LANES) {
-        let weight = select(gamma[i], gamma[i] + 1.0, ADD_ONE);
+    for (var i = begin(lane); i < count; i += stride()) {
+        var weight = gamma[i];
+        if (ADD_ONE) {
+            weight += 1.0;
+        }
         put(first + i, take(first + i) * scale * weight);
     }
 }

@@ -108,7 +108,7 @@ fn greedy_text_is_hugging_faces() {
 /// What runs on GPUs runs everywhere: the same streams, logits and texts with their variants, whatever this adapter is.
 #[test]
 fn the_variants_of_gpus_say_the_same() {
-    use thalweg::kernels::{Reduce, attention, matmul, matvec};
+    use thalweg::kernels::{Reduce, Rows, attention, matmul, matvec};
     let subgroups = GPU.capabilities().subgroups.is_some();
     for reduce in Reduce::ALL.into_iter().filter(|reduce| subgroups || *reduce == Reduce::Workgroup) {
         let choices = Choices {
@@ -116,6 +116,7 @@ fn the_variants_of_gpus_say_the_same() {
             matvec: matvec::Form::Depth,
             attention: attention::Form::Uniform,
             reduce,
+            sums: Rows::Shared(reduce),
         };
         for name in ["gpt2_odd", "llama_gqa", "gemma2_odd", "neox_parallel", "olmo2_odd", "phi3_fused"] {
             let expected = expected(name);

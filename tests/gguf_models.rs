@@ -5,7 +5,7 @@ mod common;
 
 use common::{Expected, GPU, fixtures, go_on, relative, session};
 use thalweg::files::{Checkpoint, GgmlType};
-use thalweg::kernels::{Reduce, attention, matmul, matvec};
+use thalweg::kernels::{Reduce, Rows, attention, matmul, matvec};
 use thalweg::model::to_gguf::write_gguf;
 use thalweg::schedule::Choices;
 use thalweg::stream::{Kind, Point, Trace};
@@ -116,6 +116,7 @@ fn sessions_read_blocks_too() {
         matvec: matvec::Form::Depth,
         attention: attention::Form::Uniform,
         reduce,
+        sums: Rows::Shared(reduce),
     };
     let choices: Vec<_> = reduces.map(for_gpus).map(Some).chain([None]).collect();
     for name in QUANTISED {

@@ -1,12 +1,12 @@
 // The norm's rows are read from one buffer and written to another.
 
-@group(0) @binding(3) var<storage, read> rows: array<f32>;
-@group(0) @binding(4) var<storage, read_write> output: array<f32>;
+@group(0) @binding(3) var<storage, read> rows: array<Element>;
+@group(0) @binding(4) var<storage, read_write> output: array<Element>;
 
-fn take(i: u32) -> f32 {
+fn take(i: u32) -> Element {
     return rows[i];
 }
 
-fn put(i: u32, value: f32) {
+fn put(i: u32, value: Element) {
     output[i] = value;
 }

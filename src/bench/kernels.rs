@@ -14,7 +14,7 @@ use crate::kernels::attention as fused;
 use crate::kernels::kv_store::KvStore;
 use crate::kernels::matmul::MatMul;
 use crate::kernels::rope::Rope;
-use crate::kernels::{Reduce, WeightType};
+use crate::kernels::{Reduce, Rows, WeightType};
 use crate::kernels::{matmul as product, matvec as few};
 use crate::model::{NormKind, Positions, Spec};
 use crate::schedule::{Choices, Dims, Dispatch, Input, Slot};
@@ -75,6 +75,8 @@ pub(super) fn jobs(capabilities: &Capabilities, full: bool) -> Vec<Job> {
         let types = if list.choices().matmul.cooperates() { &types[..] } else { &types[..1] };
         list.products("square", types, (size, size, size));
     }
+    // a batch of many sentences, in whatever suite
+    list.products("MiniLM", &[WeightType::F32], (2048, 384, 384));
     for shape in &SHAPES {
         let spec = (shape.spec)();
         match (full, shape.name) {
@@ -212,10 +214,11 @@ impl List<'_> {
 
     fn norms(&mut self, name: &'static str, spec: &Spec) {
         let d = spec.hidden_size;
-        for reduce in self.reduces() {
+        let sums = if self.full { Rows::ALL.to_vec() } else { vec![self.choices().sums] };
+        for sums in sums {
             let plan = match spec.norm {
-                NormKind::Layer | NormKind::LayerNoBias => layer_norm::case(reduce, !spec.is_decoder(), TOKENS, d, 0.5),
-                NormKind::Rms | NormKind::RmsPlusOne => rms_norm::whole_rows(reduce, false, TOKENS, d),
+                NormKind::Layer | NormKind::LayerNoBias => layer_norm::case(sums, !spec.is_decoder(), TOKENS, d, 0.5),
+                NormKind::Rms | NormKind::RmsPlusOne => rms_norm::whole_rows(sums, false, TOKENS, d),
             };
             self.floats(name, plan, &[TOKENS, d]);
         }

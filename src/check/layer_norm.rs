@@ -3,7 +3,7 @@
 use super::random::{bytes, widen};
 use super::rig::POISON;
 use super::{Contents, Inputs, Plan, Size, tokens};
-use crate::kernels::Reduce;
+use crate::kernels::Rows;
 use crate::kernels::layer_norm::{LayerNorm, Output};
 use crate::kernels::matmul::MatMul;
 use crate::reference;
@@ -11,25 +11,25 @@ use crate::schedule::Slot;
 
 pub fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    for reduce in Reduce::ALL {
+    for sums in Rows::ALL {
         for columns in [1, 2, 3, 31, 63, 64, 65, 130, 384, 1000] {
             for (rows, center) in [(1, 0.0), (7, 0.5), (33, -3.0)] {
                 for in_place in [true, false] {
-                    plans.push(case(reduce, in_place, rows, columns, center));
+                    plans.push(case(sums, in_place, rows, columns, center));
                 }
             }
         }
         // MiniLM's, GPT-2's and Pythia-1b's
         for (rows, columns) in [(128, 384), (64, 768), (9, 2048)] {
-            plans.push(case(reduce, columns == 384, rows, columns, 0.5).sized(Size::Large));
+            plans.push(case(sums, columns == 384, rows, columns, 0.5).sized(Size::Large));
         }
         // more rows than workgroups in one dimension
-        plans.push(case(reduce, true, 65_600, 3, 0.0).sized(Size::Large));
+        plans.push(case(sums, true, 65_600, 3, 0.0).sized(Size::Large));
     }
     plans
 }
 
-pub(crate) fn case(reduce: Reduce, in_place: bool, rows: usize, columns: usize, center: f32) -> Plan {
+pub(crate) fn case(sums: Rows, in_place: bool, rows: usize, columns: usize, center: f32) -> Plan {
     let has_beta = rows != 7;
     // one that shows, and a model's, of which rows like these say nothing
     let eps = if rows == 33 { 0.3f32 } else { 1e-5 };
@@ -39,7 +39,7 @@ pub(crate) fn case(reduce: Reduce, in_place: bool, rows: usize, columns: usize, 
         (Slot::Scratch(0), Output::Into { rows: Slot::Stream, output: Slot::Scratch(0) })
     };
     let norm = LayerNorm {
-        reduce,
+        sums,
         gamma: Slot::Weight(0),
         beta: has_beta.then_some(Slot::Weight(1)),
         rows: MatMul::TOKENS,

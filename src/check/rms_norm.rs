@@ -3,26 +3,26 @@
 use super::random::{bytes, widen};
 use super::rig::POISON;
 use super::{Contents, Inputs, Plan, Size, tokens};
-use crate::kernels::Reduce;
+use crate::kernels::Rows;
 use crate::kernels::rms_norm::RmsNorm;
 use crate::reference;
 use crate::schedule::{Dim, Extent, Slot};
 
 pub fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
-    for reduce in Reduce::ALL {
+    for sums in Rows::ALL {
         for add_one in [false, true] {
             for columns in [1, 2, 3, 63, 64, 65, 130, 576, 1000] {
                 for rows in [1, 7, 33] {
-                    plans.push(whole_rows(reduce, add_one, rows, columns));
+                    plans.push(whole_rows(sums, add_one, rows, columns));
                 }
             }
             // Qwen 2.5's, Gemma 2's, Llama 2's
             for (rows, columns) in [(64, 896), (17, 2304), (4, 4096)] {
-                plans.push(whole_rows(reduce, add_one, rows, columns).sized(Size::Large));
+                plans.push(whole_rows(sums, add_one, rows, columns).sized(Size::Large));
             }
             for (heads, columns) in [(1, 5), (3, 10), (4, 64), (7, 33)] {
-                plans.push(heads_in_place(reduce, add_one, heads, columns));
+                plans.push(heads_in_place(sums, add_one, heads, columns));
             }
         }
     }
@@ -33,11 +33,11 @@ pub fn plans() -> Vec<Plan> {
 const EPS: f32 = 1e-6;
 
 /// Rows from one buffer into another.
-pub(crate) fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: usize) -> Plan {
+pub(crate) fn whole_rows(sums: Rows, add_one: bool, rows: usize, columns: usize) -> Plan {
     // one that shows
     let eps = if rows == 33 { 0.3 } else { EPS };
     let norm = RmsNorm {
-        reduce,
+        sums,
         gamma: Slot::Weight(0),
         add_one,
         input: Slot::Scratch(0),
@@ -65,12 +65,12 @@ pub(crate) fn whole_rows(reduce: Reduce, add_one: bool, rows: usize, columns: us
 }
 
 /// Heads in the middle of rows, in place.
-fn heads_in_place(reduce: Reduce, add_one: bool, heads: usize, columns: usize) -> Plan {
+fn heads_in_place(sums: Rows, add_one: bool, heads: usize, columns: usize) -> Plan {
     const ROWS: usize = 9;
     let (first, width) = (5, heads * columns);
     let stride = first + width + 3;
     let norm = RmsNorm {
-        reduce,
+        sums,
         gamma: Slot::Weight(0),
         add_one,
         input: Slot::Scratch(0),

@@ -14,7 +14,7 @@ use super::random::Random;
 use super::rig::outputs;
 use crate::error::{Error, Result};
 use crate::gpu::{Gpu, hash, write_whole};
-use crate::kernels::{Reduce, Variant, attention, link, matmul, matvec};
+use crate::kernels::{Reduce, Rows, Variant, attention, link, matmul, matvec};
 use crate::schedule::Choices;
 use crate::task::CancelToken;
 
@@ -159,6 +159,7 @@ fn simplify(choices: &mut Choices, wrong: &WrongVariant) {
         "matmul" => choices.matmul = matmul::Form::Register,
         "attention" => choices.attention = attention::Form::Uniform,
         "matvec" => choices.matvec = matvec::Form::Columns,
+        "layer_norm" | "rms_norm" => choices.sums = Rows::Shared(Reduce::Workgroup),
         _ if wrong.label.contains("subgroup") => choices.reduce = Reduce::Workgroup,
         _ => {}
     }
@@ -231,15 +232,25 @@ mod tests {
 
     /// Post-norm, in f32.
     const MODEL: &str = "tests/fixtures/models/bert_odd";
-    const NORMS: [&str; 2] = ["layer_norm[subgroup,inplace,beta]", "layer_norm[workgroup,inplace,beta]"];
+    /// The norm that an adapter begins with, and what is left in the end.
+    fn norms(gpu: &Gpu) -> [&'static str; 2] {
+        let first = match Rows::choose(gpu.capabilities()) {
+            Rows::Own => "layer_norm[own,scalar,inplace,beta]",
+            Rows::Shared(Reduce::Subgroup) => "layer_norm[subgroup,scalar,inplace,beta]",
+            Rows::Shared(Reduce::Workgroup) => LAST,
+        };
+        [first, LAST]
+    }
+
+    const LAST: &str = "layer_norm[workgroup,scalar,inplace,beta]";
 
     fn embedded(gpu: &Gpu, options: LoadOptions) -> Result<Vec<f32>> {
         let encoder = pollster::block_on(Encoder::load_with(gpu, MODEL, options))?;
         Ok(encoder.embed_blocking(&["to be"])?.remove(0))
     }
 
-    fn reduce(gpu: &Gpu) -> Reduce {
-        Model::load_blocking(gpu, MODEL, LoadOptions::default()).unwrap().choices.reduce
+    fn sums(gpu: &Gpu) -> Rows {
+        Model::load_blocking(gpu, MODEL, LoadOptions::default()).unwrap().choices.sums
     }
 
     #[test]
@@ -255,12 +266,13 @@ mod tests {
     fn a_wrong_variant_gives_way_and_is_remembered() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = open(folder.path());
-        if gpu.capabilities().subgroups.is_none() {
+        let norms = norms(&gpu);
+        if norms[0] == LAST {
             return; // nothing gives way there
         }
         let right = embedded(&open(&folder.path().join("other")), LoadOptions::default()).unwrap();
-        miscompile(&gpu, NORMS[0]);
-        assert_eq!(reduce(&gpu), Reduce::Workgroup);
+        miscompile(&gpu, norms[0]);
+        assert_eq!(sums(&gpu), Rows::Shared(Reduce::Workgroup));
         let now = embedded(&gpu, LoadOptions::default()).unwrap();
         assert!(now.iter().zip(&right).all(|(a, b)| (a - b).abs() < 1e-6), "{now:?} {right:?}");
         let unchecked = LoadOptions { skip_self_check: true, ..Default::default() };
@@ -269,11 +281,11 @@ mod tests {
 
         // another program, on the same adapter: nothing is tried again
         let later = open(folder.path());
-        let found = later.self_check_blocking(&[variant(NORMS[0]), variant(NORMS[1])]).unwrap();
-        assert_eq!(found.iter().map(|wrong| wrong.label.as_str()).collect::<Vec<_>>(), [NORMS[0]]);
+        let found = later.self_check_blocking(&norms.map(variant)).unwrap();
+        assert_eq!(found.iter().map(|wrong| wrong.label.as_str()).collect::<Vec<_>>(), [norms[0]]);
         assert!(found[0].what.contains("relative error"), "{found:?}");
         assert_eq!(later.counts().pipelines, 0);
-        assert_eq!(reduce(&later), Reduce::Workgroup);
+        assert_eq!(sums(&later), Rows::Shared(Reduce::Workgroup));
         // nor are verdicts of another source, another adapter, or damaged ones believed
         let file = std::fs::read_dir(folder.path().join("self-check")).unwrap().next().unwrap().unwrap().path();
         let kept: Verdicts = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
@@ -282,7 +294,7 @@ mod tests {
         let other = Verdicts { about: "another".into(), ..kept };
         for bytes in [serde_json::to_vec(&changed).unwrap(), serde_json::to_vec(&other).unwrap(), b"{".to_vec()] {
             std::fs::write(&file, bytes).unwrap();
-            assert_eq!(reduce(&open(folder.path())), Reduce::Subgroup);
+            assert_eq!(sums(&open(folder.path())), Rows::choose(gpu.capabilities()));
         }
     }
 
@@ -290,9 +302,9 @@ mod tests {
     fn where_nothing_simpler_is_left_there_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let gpu = open(folder.path());
-        NORMS.iter().filter(|label| gpu.capabilities().offers(variant(label).needs)).for_each(|l| miscompile(&gpu, l));
+        norms(&gpu).iter().for_each(|label| miscompile(&gpu, label));
         let Err(error) = embedded(&gpu, LoadOptions::default()) else { panic!("it loads") };
-        assert!(matches!(&error, Error::WrongNumbers { kernel, .. } if kernel == NORMS[1]), "{error}");
+        assert!(matches!(&error, Error::WrongNumbers { kernel, .. } if kernel == LAST), "{error}");
     }
 
     /// A folder that cannot be written is no reason not to run.
@@ -302,7 +314,7 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "no folder").unwrap();
         let gpu = open(&file);
-        let variants = NORMS.map(variant);
+        let variants = norms(&gpu).map(variant);
         let right = gpu.self_check_blocking(&variants[1..]).unwrap();
         assert_eq!((right, gpu.counts().pipelines), (Vec::new(), 1));
         gpu.self_check_blocking(&variants[1..]).unwrap();

@@ -172,19 +172,25 @@ pub(super) fn quads(head_size: usize) -> u32 {
     }
 }
 
-fn variant(form: Form, head_size: usize, load: Load, paged: bool, bias: bool, cap: bool) -> Variant {
+/// Whether a query's sums may be in registers, for drivers that run on the CPU: loops over the head can be unrolled.
+fn in_registers(form: Form, head_size: usize, load: Load) -> bool {
+    form == Form::Subgroup && load == Load::Vec4 && matches!(head_size, 32 | 64)
+}
+
+fn variant(form: Form, head_size: usize, registers: bool, load: Load, paged: bool, bias: bool, cap: bool) -> Variant {
     let room = quads(head_size);
     let size = format!("{}", room * 4);
     let (share, tag, needs) = match form {
         Form::Uniform => ("share_none", "", Needs::NOTHING),
         Form::Subgroup => ("share_subgroup", "subgroup", HANDED),
     };
+    let state = if registers { "state_registers" } else { "state_workgroup" };
     Variant {
         needs,
-        parts: vec!["tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }, share],
+        parts: vec!["tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }, share, state],
         constants: vec![
             ("QUERIES", tile(head_size)),
-            ("QUADS", room),
+            if registers { ("QUADS", room) } else { ("ROOM", room * tile(head_size)) },
             ("HAS_BIAS", bias.into()),
             ("HAS_CAP", cap.into()),
         ],
@@ -201,6 +207,7 @@ fn variant(form: Form, head_size: usize, load: Load, paged: bool, bias: bool, ca
             &[
                 &size,
                 tag,
+                if registers { "registers" } else { "" },
                 load.tag(),
                 if paged { "paged" } else { "" },
                 if bias { "bias" } else { "" },
@@ -215,10 +222,16 @@ fn variants() -> Vec<Variant> {
     for form in Form::ALL {
         for head_size in [32, 64, 128, 256] {
             for load in Load::ALL {
-                for cap in [false, true] {
-                    // decoders have no biases by relative position
-                    let kinds = [(false, false), (false, true), (true, false)];
-                    all.extend(kinds.map(|(paged, bias)| variant(form, head_size, load, paged, bias, cap)));
+                for registers in [false, true] {
+                    if registers && !in_registers(form, head_size, load) {
+                        continue;
+                    }
+                    for cap in [false, true] {
+                        // decoders have no biases by relative position
+                        let kinds = [(false, false), (false, true), (true, false)];
+                        let kind = |(paged, bias)| variant(form, head_size, registers, load, paged, bias, cap);
+                        all.extend(kinds.map(kind));
+                    }
                 }
             }
         }
@@ -235,8 +248,10 @@ impl Attention {
         let h = &self.heads;
         assert!(h.head_size <= MAX_HEAD_SIZE, "heads of {} elements", h.head_size);
         let load = h.load();
+        let registers = in_registers(self.form, h.head_size, load);
+        let (bias, cap) = (self.bias.is_some(), h.cap.is_some());
         Dispatch {
-            variant: variant(self.form, h.head_size, load, h.paged(), self.bias.is_some(), h.cap.is_some()),
+            variant: variant(self.form, h.head_size, registers, load, h.paged(), bias, cap),
             params: vec![
                 Word::U32(h.heads as u32),
                 Word::U32(h.group()),

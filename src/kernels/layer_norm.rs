@@ -1,7 +1,7 @@
 //! Host half of `shaders/layer_norm.wgsl`: layer normalisation of the residual stream, in place or into
 //! another buffer.
 
-use super::{Kernel, ParamType, Reduce, Variant, read, write};
+use super::{Kernel, Load, ParamType, Rows, Variant, read, write};
 use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
 
 /// Inventory entry.
@@ -15,8 +15,8 @@ pub const KERNEL: Kernel = Kernel {
 /// One normalisation.
 #[derive(Clone, Copy, Debug)]
 pub struct LayerNorm {
-    /// How rows are summed.
-    pub reduce: Reduce,
+    /// Who sums a row.
+    pub sums: Rows,
     /// γ, f32 `[columns]`.
     pub gamma: Slot,
     /// β, f32 `[columns]`.
@@ -45,27 +45,29 @@ pub enum Output {
     },
 }
 
-fn variant(reduce: Reduce, in_place: bool, beta: bool) -> Variant {
+fn variant(sums: Rows, load: Load, in_place: bool, beta: bool) -> Variant {
     let (part, tag, io) = if in_place {
         ("norm_inplace", "inplace", vec![write("stream")])
     } else {
         ("norm_into", "into", vec![read("rows"), write("output")])
     };
     let mut variant = Variant {
-        parts: vec![part],
-        constants: vec![("LANES", 64), ("HAS_BETA", beta.into())],
+        parts: vec![part, load.elements_part()],
+        constants: vec![("HAS_BETA", beta.into())],
         bindings: [vec![read("gamma"), read("beta")], io].concat(),
-        ..Variant::new("layer_norm", &[reduce.tag(), tag, if beta { "beta" } else { "" }])
+        ..Variant::new("layer_norm", &[sums.tag(), load.tag(), tag, if beta { "beta" } else { "" }])
     };
-    reduce.apply(&mut variant);
+    sums.apply(&mut variant);
     variant
 }
 
 fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
-    for reduce in Reduce::ALL {
-        for in_place in [true, false] {
-            all.extend([true, false].map(|beta| variant(reduce, in_place, beta)));
+    for sums in Rows::ALL {
+        for load in Load::ALL {
+            for in_place in [true, false] {
+                all.extend([true, false].map(|beta| variant(sums, load, in_place, beta)));
+            }
         }
     }
     all
@@ -78,11 +80,12 @@ impl LayerNorm {
             Output::InPlace => vec![Slot::Stream],
             Output::Into { rows, output } => vec![rows, output],
         };
+        let load = Load::choose(&[self.columns]);
         Dispatch {
-            variant: variant(self.reduce, self.output == Output::InPlace, self.beta.is_some()),
+            variant: variant(self.sums, load, self.output == Output::InPlace, self.beta.is_some()),
             params: vec![Word::Extent(self.rows), Word::U32(self.columns as u32), Word::F32(self.eps)],
             bindings: [vec![self.gamma, self.beta.unwrap_or(self.gamma)], io].concat(),
-            grid: Grid::new(self.rows, 1),
+            grid: Grid::new(self.rows, self.sums.each().into()),
             work: Work { flops: 20.0 * self.columns as f64 * self.rows.times as f64, dim: self.rows.dim },
             tilings: Vec::new(),
         }

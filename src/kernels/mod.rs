@@ -27,7 +27,7 @@ mod weight;
 
 pub use weight::{WeightType, padded};
 
-use crate::gpu::Capabilities;
+use crate::gpu::{AdapterClass, Capabilities};
 
 /// A kernel of the inventory.
 pub struct Kernel {
@@ -199,6 +199,57 @@ impl Reduce {
     }
 }
 
+/// Who sums a row of a norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// A workgroup.
+    Shared(Reduce),
+    /// One invocation: for drivers that run on the CPU.
+    Own,
+}
+
+impl Rows {
+    /// All of them.
+    pub const ALL: [Rows; 3] = [Rows::Shared(Reduce::Workgroup), Rows::Shared(Reduce::Subgroup), Rows::Own];
+
+    /// The default of an adapter.
+    pub fn choose(capabilities: &Capabilities) -> Self {
+        match capabilities.class {
+            AdapterClass::Cpu => Rows::Own,
+            AdapterClass::Integrated | AdapterClass::Discrete => Rows::Shared(Reduce::choose(capabilities)),
+        }
+    }
+
+    /// Rows that a workgroup takes.
+    fn each(self) -> u32 {
+        match self {
+            Rows::Shared(_) => 1,
+            Rows::Own => 8,
+        }
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Rows::Shared(reduce) => reduce.tag(),
+            Rows::Own => "own",
+        }
+    }
+
+    fn apply(self, variant: &mut Variant) {
+        match self {
+            Rows::Shared(reduce) => {
+                variant.parts.push("sums_shared");
+                variant.constants.push(("LANES", 64));
+                reduce.apply(variant);
+            }
+            Rows::Own => {
+                variant.parts.push("sums_own");
+                variant.constants.push(("LANES", self.each()));
+            }
+        }
+    }
+}
+
 /// How rows of activations are read: as vec4s where every row starts at a multiple of 4, else as scalars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Load {
@@ -215,6 +266,13 @@ impl Load {
     /// The fastest that is right for all of these lengths.
     pub fn choose(lengths: &[usize]) -> Self {
         if lengths.iter().all(|n| n % 4 == 0) { Load::Vec4 } else { Load::Scalar }
+    }
+
+    fn elements_part(self) -> &'static str {
+        match self {
+            Load::Vec4 => "elements_vec4",
+            Load::Scalar => "elements_scalar",
+        }
     }
 
     fn heads_part(self) -> &'static str {

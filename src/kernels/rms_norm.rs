@@ -1,6 +1,6 @@
 //! Host half of `shaders/rms_norm.wgsl`: RMS normalisation of rows, or of the heads that stand in them.
 
-use super::{Kernel, ParamType, Reduce, Variant, read, write};
+use super::{Kernel, Load, ParamType, Rows, Variant, read, write};
 use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
 
 /// Inventory entry.
@@ -21,8 +21,8 @@ pub const KERNEL: Kernel = Kernel {
 /// One normalisation.
 #[derive(Clone, Copy, Debug)]
 pub struct RmsNorm {
-    /// How rows are summed.
-    pub reduce: Reduce,
+    /// Who sums a row, or a head of it.
+    pub sums: Rows,
     /// γ, f32 `[columns]`.
     pub gamma: Slot,
     /// Whether γ is stored less 1 (Gemma).
@@ -45,27 +45,29 @@ pub struct RmsNorm {
     pub eps: f32,
 }
 
-fn variant(reduce: Reduce, in_place: bool, add_one: bool) -> Variant {
+fn variant(sums: Rows, load: Load, in_place: bool, add_one: bool) -> Variant {
     let (part, tag, io) = if in_place {
         ("rms_inplace", "inplace", vec![write("rows")])
     } else {
         ("rms_into", "into", vec![read("rows"), write("output")])
     };
     let mut variant = Variant {
-        parts: vec![part],
-        constants: vec![("LANES", 64), ("ADD_ONE", add_one.into())],
+        parts: vec![part, load.elements_part()],
+        constants: vec![("ADD_ONE", add_one.into())],
         bindings: [vec![read("gamma")], io].concat(),
-        ..Variant::new("rms_norm", &[reduce.tag(), tag, if add_one { "add_one" } else { "" }])
+        ..Variant::new("rms_norm", &[sums.tag(), load.tag(), tag, if add_one { "add_one" } else { "" }])
     };
-    reduce.apply(&mut variant);
+    sums.apply(&mut variant);
     variant
 }
 
 fn variants() -> Vec<Variant> {
     let mut all = Vec::new();
-    for reduce in Reduce::ALL {
-        for in_place in [false, true] {
-            all.extend([false, true].map(|add_one| variant(reduce, in_place, add_one)));
+    for sums in Rows::ALL {
+        for load in Load::ALL {
+            for in_place in [false, true] {
+                all.extend([false, true].map(|add_one| variant(sums, load, in_place, add_one)));
+            }
         }
     }
     all
@@ -77,8 +79,9 @@ impl RmsNorm {
         let in_place = self.input == self.output;
         let rows = Extent::new(self.rows.times * self.heads as u64, self.rows.dim);
         let io = if in_place { vec![self.input] } else { vec![self.input, self.output] };
+        let load = Load::choose(&[self.columns, self.stride, self.first]);
         Dispatch {
-            variant: variant(self.reduce, in_place, self.add_one),
+            variant: variant(self.sums, load, in_place, self.add_one),
             params: vec![
                 Word::Extent(rows),
                 Word::U32(self.columns as u32),
@@ -88,7 +91,7 @@ impl RmsNorm {
                 Word::F32(self.eps),
             ],
             bindings: [vec![self.gamma], io].concat(),
-            grid: Grid::new(rows, 1),
+            grid: Grid::new(rows, self.sums.each().into()),
             work: Work { flops: 10.0 * self.columns as f64 * rows.times as f64, dim: rows.dim },
             tilings: Vec::new(),
         }

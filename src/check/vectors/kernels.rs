@@ -11,7 +11,7 @@ use crate::kernels::gate::Gate;
 use crate::kernels::matmul::{Form, MatMul, Output};
 use crate::kernels::residual_add::ResidualAdd;
 use crate::kernels::softmax::Softmax;
-use crate::kernels::{Reduce, WeightType, padded};
+use crate::kernels::{Reduce, Rows, WeightType, padded};
 use crate::schedule::{Batch, Dim, Dispatch, Extent, Slot};
 
 /// The most runs of a case; each is a submission of its own.
@@ -36,6 +36,11 @@ impl<'a> Kernels<'a> {
     /// How rows are summed on this adapter.
     pub fn reduce(&self) -> Reduce {
         Reduce::choose(self.gpu.capabilities())
+    }
+
+    /// Who sums rows of norms on this adapter.
+    pub fn sums(&self) -> Rows {
+        Rows::choose(self.gpu.capabilities())
     }
 
     /// Runs dispatches one after another, with guard words around every buffer.

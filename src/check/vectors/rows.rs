@@ -94,7 +94,7 @@ pub fn layer_norm(case: &VectorCase, kernels: &mut Kernels) -> Step<Computed> {
     let axis = case.axis(-1, norm.shape.len())?;
     let beta = if case.inputs.contains_key(&2) { Some(weight(case, 2, norm.shape, axis)?) } else { None };
     let kernel = LayerNorm {
-        reduce: kernels.reduce(),
+        sums: kernels.sums(),
         gamma: Slot::Weight(0),
         beta: beta.is_some().then_some(Slot::Weight(1)),
         rows: norm.rows(),
@@ -109,7 +109,7 @@ pub fn layer_norm(case: &VectorCase, kernels: &mut Kernels) -> Step<Computed> {
 pub fn rms_norm(case: &VectorCase, kernels: &mut Kernels) -> Step<Computed> {
     let norm = Norm::of(case)?;
     let kernel = RmsNorm {
-        reduce: kernels.reduce(),
+        sums: kernels.sums(),
         gamma: Slot::Weight(0),
         add_one: false,
         input: Slot::Scratch(0),

@@ -8,13 +8,13 @@ mod rows;
 use super::recording::{Bounds, Capture, Command, Dim, Dispatch, Extent, Recording, Scratch, Site, Slot, Word};
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
-use crate::kernels::Reduce;
 use crate::kernels::attention;
 use crate::kernels::edit::{self, Edit};
 use crate::kernels::embed::Embed;
 use crate::kernels::matmul;
 use crate::kernels::matvec;
 use crate::kernels::summarize::{NUMBERS, Summarize};
+use crate::kernels::{Reduce, Rows};
 use crate::model::{Spec, Tensors};
 use crate::stream::{Kind, Point};
 
@@ -27,8 +27,10 @@ pub struct Choices {
     pub matvec: matvec::Form,
     /// How keys reach queries.
     pub attention: attention::Form,
-    /// Sums over rows.
+    /// Sums over a workgroup.
     pub reduce: Reduce,
+    /// Who sums the rows of norms.
+    pub sums: Rows,
 }
 
 impl Choices {
@@ -39,6 +41,7 @@ impl Choices {
             matvec: matvec::Form::choose(capabilities),
             attention: attention::Form::choose(capabilities),
             reduce: Reduce::choose(capabilities),
+            sums: Rows::choose(capabilities),
         }
     }
 }

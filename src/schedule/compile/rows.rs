@@ -31,7 +31,7 @@ impl Recorder<'_> {
     fn layer_norm(&mut self, norm: Norm, rows: Extent, output: layer_norm::Output) {
         let Norm { gamma, beta } = norm;
         let (columns, eps) = (self.spec.hidden_size, self.spec.norm_eps);
-        self.push(LayerNorm { reduce: self.choices.reduce, gamma, beta, rows, columns, eps, output }.dispatch());
+        self.push(LayerNorm { sums: self.choices.sums, gamma, beta, rows, columns, eps, output }.dispatch());
     }
 
     pub fn rms_norm(&mut self, norm: RmsNorm) {
@@ -41,7 +41,7 @@ impl Recorder<'_> {
     /// An RMS norm of the model with that γ, over nothing yet.
     pub fn rms(&self, gamma: Slot) -> RmsNorm {
         RmsNorm {
-            reduce: self.choices.reduce,
+            sums: self.choices.sums,
             gamma,
             add_one: self.spec.norm == NormKind::RmsPlusOne,
             input: Slot::Stream,
