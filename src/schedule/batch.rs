@@ -24,6 +24,7 @@ pub struct Batch {
     pages: Vec<u32>,
     seen: Vec<u32>,
     edits: Edits,
+    readings: Vec<[u32; 2]>,
     pairs: u32,
     splits: u32,
 }
@@ -99,6 +100,7 @@ impl Batch {
             pages: Vec::new(),
             seen: Vec::new(),
             edits: Edits::new(sites),
+            readings: Vec::new(),
             pairs: 0,
             splits: 0,
         }
@@ -194,6 +196,12 @@ impl Batch {
         self.edits.push(sites, site, edit);
     }
 
+    /// Says of the next token whose logits are read which token of the vocabulary is looked for (the likeliest of the other
+    /// row, where none is named) and the row that its own is compared with.
+    pub fn read(&mut self, token: Option<u32>, row: usize) {
+        self.readings.push([token.unwrap_or(u32::MAX), u32::try_from(row).unwrap_or(u32::MAX)]);
+    }
+
     /// What is changed.
     pub fn edits(&self) -> &Edits {
         &self.edits
@@ -247,10 +255,28 @@ impl Batch {
             let (draws, sequences) = (self.draws.len(), self.sequences.len());
             return Err(Error::Input(format!("the batch has {draws} draws for {sequences} sequences")));
         }
+        if recording.reads() {
+            self.check_readings(has.ids)?;
+        }
         if self.seen.iter().any(|&id| id >= has.ids) {
             return Err(Error::Input(format!("a seen token beyond the vocabulary of {}", has.ids)));
         }
         self.edits.check(recording, &self.dims())
+    }
+
+    /// Every token has a reading, of a row and a token that there are.
+    fn check_readings(&self, ids: u32) -> Result<()> {
+        let rows = self.tokens.len();
+        if self.readings.len() != rows {
+            return Err(Error::Input(format!("the batch has {} readings for {rows} tokens", self.readings.len())));
+        }
+        let wrong = |&&[token, row]: &&[u32; 2]| (token != u32::MAX && token >= ids) || row as usize >= rows;
+        match self.readings.iter().find(wrong) {
+            None => Ok(()),
+            Some([token, row]) => {
+                Err(Error::Input(format!("a reading of token {token} of {ids}, beside row {row} of {rows}")))
+            }
+        }
     }
 
     /// Its sizes.
@@ -295,6 +321,7 @@ impl Batch {
             Input::Edits => bytemuck::cast_slice(self.edits.firsts()),
             Input::Changes => bytemuck::cast_slice(self.edits.changes()),
             Input::Vectors => bytemuck::cast_slice(self.edits.vectors()),
+            Input::Readings => bytemuck::cast_slice(&self.readings),
         }
     }
 }
