@@ -1,6 +1,5 @@
-// What rows of logits say, beside a row that they are compared with: the largest, log of the sum of exp, entropy, the
-// divergence of the other row's distribution from this one's, the place of a token, and the likeliest tokens. One
-// workgroup a row.
+// What rows of logits say, beside a row that they are compared with: the largest, log s, entropy, the divergence of the
+// other row's distribution from this one's, the place of a token, and the likeliest tokens. One workgroup a row.
 //   log p = x - max - log s, s = sum of exp(x - max);  entropy = -sum p log p;  KL(q, p) = sum q (log q - log p)
 //
 // KL is summed as p - q + q d with d = log q - log p, whose first two parts sum to 0: no term is below 0, errors of the
@@ -125,9 +124,14 @@ fn logit_stats(
     for (var i = lane; i < params.columns; i += LANES) {
         let x = value_of(logits[first + i]);
         let y = value_of(logits[first_other + i]);
-        // nearly equal rows differ by little: their difference is taken first, which is exact
-        let d = (y - x) - (likeliest.value - largest) - (log_sum_other - log_sum);
-        kl += divergence(d, y - likeliest.value - log_sum_other, x - largest - log_sum);
+        let below = x - largest;
+        let below_other = y - likeliest.value;
+        // of what is the same, that whose parts are smaller, and so rounded by less: of rows that are nearly equal the second
+        let apart = y - x;
+        let shift = likeliest.value - largest;
+        let near = abs(apart) + abs(shift) < abs(below) + abs(below_other);
+        let d = select(below_other - below, apart - shift, near) - (log_sum_other - log_sum);
+        kl += divergence(d, below_other - log_sum_other, below - log_sum);
         above += select(0.0, 1.0, x > x_token || (x == x_token && i < token));
     }
     kl = reduce_sum(lane, kl);
@@ -138,7 +142,7 @@ fn logit_stats(
     let placed = select(there, both, of_other);
     if (lane == 0u) {
         stats[base] = number(largest, there);
-        stats[base + 1u] = number(largest + log_sum, there);
+        stats[base + 1u] = number(log_sum, there);
         stats[base + 2u] = number(log_sum - weighted / sum, there);
         stats[base + 3u] = number(kl, both);
         stats[base + 4u] = select(NOTHING, token, placed);

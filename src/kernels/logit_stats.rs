@@ -15,7 +15,7 @@ pub const KERNEL: Kernel = Kernel {
 /// and an ordinary float in the eyes of who reads floats back.
 pub const NOTHING: u32 = 0x7f00_0000;
 
-/// Words in front of the likeliest tokens: largest logit, log of the sum of exp, entropy, KL, token, rank, its logit.
+/// Words in front of the likeliest tokens: largest logit, log Σ exp(x - largest), entropy, KL, token, rank, its logit.
 pub const FIRST: usize = 7;
 
 /// The most of the likeliest tokens.

@@ -5,7 +5,7 @@
 pub struct LogitStats {
     /// The largest logit.
     pub largest: f64,
-    /// log Σ exp x.
+    /// log Σ exp(x - largest).
     pub log_sum: f64,
     /// -Σ p log p, in nats.
     pub entropy: f64,
@@ -24,14 +24,15 @@ pub fn logit_stats(x: &[f64], y: &[f64], token: Option<usize>, top: usize) -> Lo
     let log_p = log_softmax(x);
     let log_q = log_softmax(y);
     let order = descending(x);
-    let token = token.unwrap_or(descending(y)[0]);
+    let token = token.unwrap_or(likeliest(y));
+    let before = |&id: &usize| x[id] > x[token] || (x[id] == x[token] && id < token);
     LogitStats {
         largest: x[order[0]],
-        log_sum: x[order[0]] - log_p[order[0]],
+        log_sum: -log_p[order[0]],
         entropy: -log_p.iter().map(|l| l.exp() * l).sum::<f64>(),
         kl: log_q.iter().zip(&log_p).map(|(q, p)| q.exp() * (q - p)).sum(),
         token,
-        rank: order.iter().position(|&id| id == token).unwrap_or(order.len()),
+        rank: (0..x.len()).filter(before).count(),
         top: order.into_iter().take(top).collect(),
     }
 }
@@ -40,6 +41,10 @@ fn log_softmax(x: &[f64]) -> Vec<f64> {
     let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let sum: f64 = x.iter().map(|x| (x - largest).exp()).sum();
     x.iter().map(|x| x - largest - sum.ln()).collect()
+}
+
+fn likeliest(x: &[f64]) -> usize {
+    (1..x.len()).fold(0, |best, id| if x[id] > x[best] { id } else { best })
 }
 
 /// Ids from the largest down; the sort is stable, so that of equal ones the lowest id is first.
