@@ -30,6 +30,8 @@ pub struct Lens<'m> {
     /// What rows of the stream go through; nothing where a model has neither a head nor a final norm.
     readout: Option<Program>,
     points: Vec<Point>,
+    /// Rows that are read together.
+    most: usize,
 }
 
 /// What the lens shows of one text.
@@ -128,7 +130,14 @@ impl<'m> Lens<'m> {
         } else {
             None
         };
-        Ok(Lens { model, probe, readout, points })
+        let most = (LOGIT_BYTES / 4 / spec.vocab_size).min(ROWS);
+        Ok(Lens { model, probe, readout, points, most })
+    }
+
+    /// The same lens, which reads so many rows together: less memory for logits, and more passes over the head's weights.
+    /// Numbers do not depend on it.
+    pub fn rows_together(self, rows: usize) -> Self {
+        Lens { most: rows, ..self }
     }
 
     /// [`Lens::new`], blocking the calling thread.
@@ -185,7 +194,7 @@ impl<'m> Lens<'m> {
         task: &Task,
     ) -> Result<Vec<Vec<f32>>> {
         let (spec, count) = (&self.model.spec, self.points.len());
-        let most = (LOGIT_BYTES / 4 / spec.vocab_size).min(ROWS).min(program.max_tokens()).max(2);
+        let most = self.most.min(program.max_tokens()).max(2);
         // each unit has its final row once more
         let own = most - 1;
         let units = (0..trace.ids.len()).flat_map(|position| {
@@ -233,7 +242,9 @@ impl<'m> Lens<'m> {
                 0,
                 RowEdit { token: place, columns: 0..columns, operation, alpha: 1.0, vector },
             );
-            batch.read(token, last);
+            if self.model.spec.has_logits() {
+                batch.read(token, last);
+            }
         }
     }
 
