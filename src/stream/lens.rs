@@ -118,11 +118,11 @@ impl<'m> Lens<'m> {
         let last = if spec.placement == Placement::Post { Kind::NormalizedResidPost } else { Kind::ResidPost };
         let mut points: Vec<_> = (0..blocks).map(|block| Point::new(block, Kind::ResidPre)).collect();
         points.push(Point::new(blocks.saturating_sub(1), last));
-        let watch = Watch { taps: points.clone(), edits: edits.to_vec(), from: None };
+        let watch = Watch { taps: points.clone(), edits: edits.to_vec(), ..Watch::default() };
         let probe = Probe::new(model, &Purpose::Trace, watch).await?;
         let normed = spec.final_norm && !spec.has_logits();
         let taps = normed.then_some(Point::new(0, Kind::FinalNormalized)).into_iter().collect();
-        let watch = Watch { taps, edits: Vec::new(), from: Some(blocks) };
+        let watch = Watch { taps, from: Some(blocks), ..Watch::default() };
         let recording = record(spec, tensors, &Purpose::Lens { top }, model.choices, &watch);
         let readout = if spec.has_logits() || normed {
             model.try_variants(&recording).await?;
