@@ -136,14 +136,14 @@ fn print_table(view: &LensView, model: &Model) -> io::Result<()> {
         if first > 0 {
             writeln!(out)?;
         }
-        write!(out, "{:margin$}", "")?;
+        let mut line = " ".repeat(margin);
         for id in &view.ids[shown.clone()] {
             let text = tokenizer.and_then(|t| t.text_of(*id)).unwrap_or_else(|| id.to_string());
-            write!(out, "  {}", padded(&text, WIDTH))?;
+            line += &format!("  {}", padded(&text, WIDTH));
         }
-        writeln!(out)?;
+        writeln!(out, "{}", line.trim_end())?;
         for (name, row) in names.iter().zip(&view.rows) {
-            write!(out, "{name:margin$}")?;
+            let mut line = format!("{name:margin$}");
             for reading in &row.positions[shown.clone()] {
                 let (text, share) = content(reading);
                 let style = console::Style::new().force_styling(colours);
@@ -152,9 +152,9 @@ fn print_table(view: &LensView, model: &Model) -> io::Result<()> {
                     0.5.. => style.bold(),
                     _ => style,
                 };
-                write!(out, "  {}", style.apply_to(text))?;
+                line += &format!("  {}", style.apply_to(text));
             }
-            writeln!(out)?;
+            writeln!(out, "{}", line.trim_end())?;
         }
     }
     out.flush()
