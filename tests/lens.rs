@@ -39,10 +39,12 @@ fn read(lens: &Lens<'_>, ids: &[u32], edits: &[Edit], token: Option<u32>) -> Len
 
 /// All readings, row by row.
 fn distributions(view: &LensView) -> Vec<&Distribution> {
-    let of = |reading| match reading {
-        &Reading::Distribution(ref distribution) => distribution,
-        other => panic!("{other:?}"),
-    };
+    fn of(reading: &Reading) -> &Distribution {
+        match reading {
+            Reading::Distribution(distribution) => distribution,
+            other => panic!("{other:?}"),
+        }
+    }
     view.rows.iter().flat_map(|row| &row.positions).map(of).collect()
 }
 
