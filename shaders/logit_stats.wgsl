@@ -126,7 +126,7 @@ fn logit_stats(
         let y = value_of(logits[first_other + i]);
         let below = x - largest;
         let below_other = y - likeliest.value;
-        // of what is the same, that whose parts are smaller, and so rounded by less: of rows that are nearly equal the second
+        // two ways to the same number: the one whose parts are smaller, and so rounded by less
         let apart = y - x;
         let shift = likeliest.value - largest;
         let near = abs(apart) + abs(shift) < abs(below) + abs(below_other);
