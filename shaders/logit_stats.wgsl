@@ -64,6 +64,16 @@ fn divergence(d: f32, log_q: f32, log_p: f32) -> f32 {
     return exp(log_p) - q + q * d;
 }
 
+// log(1 + rest), also where 1 + rest would be 1: 2 artanh(rest / (2 + rest)) by its series.
+fn log_of_one_and(rest: f32) -> f32 {
+    if (rest < 0.5) {
+        let z = rest / (2.0 + rest);
+        let t = z * z;
+        return 2.0 * z * (1.0 + t * (1.0 / 3.0 + t * (1.0 / 5.0 + t * (1.0 / 7.0 + t * (1.0 / 9.0)))));
+    }
+    return log(1.0 + rest);
+}
+
 fn number(value: f32, there: bool) -> u32 {
     return select(NOTHING, bitcast<u32>(value), there);
 }
@@ -100,21 +110,21 @@ fn logit_stats(
     let likeliest = best_of(lane, other);
     let largest = best.value;
 
-    var sum = 0.0;
+    var rest = 0.0;
     var weighted = 0.0;
-    var sum_other = 0.0;
+    var rest_other = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
         let below = value_of(logits[first + i]) - largest;
         let e = exp(below);
-        sum += e;
+        let e_other = exp(value_of(logits[first_other + i]) - likeliest.value);
+        rest += select(e, 0.0, i == best.id);
         weighted = fma(e, below, weighted);
-        sum_other += exp(value_of(logits[first_other + i]) - likeliest.value);
+        rest_other += select(e_other, 0.0, i == likeliest.id);
     }
-    sum = reduce_sum(lane, sum);
+    rest = reduce_sum(lane, rest);
     weighted = reduce_sum(lane, weighted);
-    sum_other = reduce_sum(lane, sum_other);
-    let log_sum = log(sum);
-    let log_sum_other = log(sum_other);
+    let log_sum = log_of_one_and(rest);
+    let log_sum_other = log_of_one_and(reduce_sum(lane, rest_other));
 
     let of_other = reading.x == LIKELIEST;
     let token = select(reading.x, likeliest.id, of_other);
@@ -143,7 +153,7 @@ fn logit_stats(
     if (lane == 0u) {
         stats[base] = number(largest, there);
         stats[base + 1u] = number(log_sum, there);
-        stats[base + 2u] = number(log_sum - weighted / sum, there);
+        stats[base + 2u] = number(log_sum - weighted / (1.0 + rest), there);
         stats[base + 3u] = number(kl, both);
         stats[base + 4u] = select(NOTHING, token, placed);
         stats[base + 5u] = select(NOTHING, rank, placed);
