@@ -90,7 +90,8 @@ impl Encoder {
     /// # Errors
     /// As [`Encoder::load`], and [`Error::Cancelled`].
     pub async fn load_with(gpu: &Gpu, model: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
-        let files = Files::open(model.as_ref())?;
+        let mut files = Files::open(model.as_ref())?;
+        files.spec.masked_head = None; // vectors need none of it
         let sentence = files.sentence.clone();
         if files.spec.is_decoder() {
             let what = format!("embeddings of {:?}, a language model", files.spec.model_type);

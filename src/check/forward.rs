@@ -7,7 +7,8 @@ use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::kernels::{WeightType, padded};
 use crate::model::{
-    Block, Chunk, Dense, Linear, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope, Scaling, Spec, Tensors,
+    Block, Chunk, Dense, Linear, LogitHead, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope, Scaling, Spec,
+    Tensors,
 };
 use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Input, Slot};
@@ -131,7 +132,10 @@ impl Model {
             }),
             blocks: (0..spec.num_hidden_layers).map(|l| builder.block(&spec, l)).collect(),
             final_norm: spec.final_norm.then(|| builder.norm(&spec)),
-            head: spec.head.map(|head| if head.tied { words.clone() } else { builder.matrix(spec.vocab_size, d) }),
+            head: spec.head.map(|head| {
+                let weight = if head.tied { words.clone() } else { builder.matrix(spec.vocab_size, d) };
+                LogitHead { transform: None, decoder: Linear { weight, bias: Vec::new() } }
+            }),
             dense: if spec.is_decoder() { Vec::new() } else { vec![builder.dense(d)] },
             words,
         };
@@ -179,7 +183,7 @@ impl Model {
         if let Some(norm) = t.final_norm {
             let normed = self.norm(&x, norm);
             if let Some(head) = &t.head {
-                let mut logits = self.product(&normed, head, &[], Activation::None);
+                let mut logits = self.product(&normed, &head.decoder.weight, &[], Activation::None);
                 if let Some(cap) = spec.head.and_then(|head| head.cap) {
                     logits = reference::soft_cap(&logits, f64::from(cap));
                 }

@@ -18,6 +18,7 @@ mod inventory;
 pub(crate) mod kv_store;
 pub(crate) mod l2_normalize;
 pub(crate) mod layer_norm;
+pub(crate) mod logit_stats;
 pub(crate) mod matmul;
 pub(crate) mod matvec;
 pub(crate) mod models;
@@ -80,6 +81,7 @@ pub fn plans() -> Vec<Plan> {
         l2_normalize::plans,
         sample::plans,
         edit::plans,
+        logit_stats::plans,
         split_heads::plans,
         summarize::plans,
     ];

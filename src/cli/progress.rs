@@ -51,6 +51,13 @@ pub fn checking(total: u64) -> ProgressBar {
     bar.with_finish(ProgressFinish::AndClear)
 }
 
+/// The bar of an instrument, in whatever it counts.
+pub fn counting(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(what);
+    bar.set_style(style("{msg} [{bar:40}] {pos}/{len} ({eta})"));
+    bar.with_finish(ProgressFinish::AndClear)
+}
+
 /// The bar of a benchmark.
 pub fn measuring() -> ProgressBar {
     let bar = ProgressBar::new(0);

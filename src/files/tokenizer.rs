@@ -242,6 +242,14 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// A token as it reads in a text; as it stands in the vocabulary where it is only a part of one, such as some of a
+    /// character's bytes.
+    pub fn text_of(&self, id: u32) -> Option<String> {
+        let token = self.token(id)?;
+        let text = self.decode(&[id], false).unwrap_or_default();
+        Some(if text.is_empty() || text.contains('\u{fffd}') { token } else { text })
+    }
+
     /// The id of a token.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)

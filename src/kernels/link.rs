@@ -41,6 +41,7 @@ sources![
     "kv_store",
     "l2_normalize",
     "layer_norm",
+    "logit_stats",
     "matmul",
     "matvec",
     "pool",

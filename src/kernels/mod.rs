@@ -12,6 +12,7 @@ pub mod kv_store;
 pub mod l2_normalize;
 pub mod layer_norm;
 pub mod link;
+pub mod logit_stats;
 pub mod matmul;
 pub mod matvec;
 pub mod pool;
@@ -62,6 +63,7 @@ pub const KERNELS: &[Kernel] = &[
     l2_normalize::KERNEL,
     sample::KERNEL,
     edit::KERNEL,
+    logit_stats::KERNEL,
     split_heads::KERNEL,
     summarize::KERNEL,
 ];

@@ -1,10 +1,11 @@
 //! BERT, and RoBERTa and XLM-RoBERTa, which differ in how positions are numbered.
 
-use super::names::{Family, Names};
+use super::names::{Family, MaskedNames, Names};
 use super::options::{activation, head_size, layers, refuse_decoder};
-use super::spec::{BlockSpec, Positions, Spec};
+use super::spec::{BlockSpec, MaskedHead, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
+use crate::kernels::matmul::Activation;
 
 pub const FAMILY: Family = Family {
     model_types: &["bert", "roberta", "xlm-roberta", "camembert"],
@@ -22,6 +23,15 @@ pub const FAMILY: Family = Family {
         up: &["intermediate.dense"],
         down: "output.dense",
         mlp_norm: "output.LayerNorm",
+        masked_heads: &[
+            MaskedNames {
+                dense: "cls.predictions.transform.dense",
+                norm: "cls.predictions.transform.LayerNorm",
+                decoder: "cls.predictions.decoder.weight",
+                biases: &["cls.predictions.bias", "cls.predictions.decoder.bias"],
+            },
+            MaskedNames::ROBERTA,
+        ],
         ..Names::NONE
     },
 };
@@ -33,6 +43,7 @@ fn spec(config: &Config) -> Result<Spec> {
     let num_attention_heads = config.usize("num_attention_heads")?;
     let head_size = head_size(config, hidden_size, num_attention_heads)?;
     let num_hidden_layers = layers(config, "num_hidden_layers")?;
+    let activation = activation(config, "hidden_act", "gelu")?;
     Ok(Spec {
         model_type: model_type.into(),
         hidden_size,
@@ -50,7 +61,13 @@ fn spec(config: &Config) -> Result<Spec> {
         },
         type_vocab_size: config.usize_or("type_vocab_size", 2)?,
         norm_eps: config.f32_or("layer_norm_eps", 1e-12)?,
-        activation: activation(config, "hidden_act", "gelu")?,
+        activation,
+        masked_head: Some(MaskedHead {
+            activation: if model_type == "bert" { activation } else { Activation::GeluErf },
+            dense_bias: true,
+            bias: true,
+            tied: config.bool_or("tie_word_embeddings", true)?,
+        }),
         ..Spec::neutral()
     })
 }

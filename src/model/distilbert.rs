@@ -1,8 +1,8 @@
 //! DistilBERT: BERT without token types, with names of its own and a fixed epsilon.
 
-use super::names::{Family, Names};
+use super::names::{Family, MaskedNames, Names};
 use super::options::{activation, head_size, layers, refuse_decoder};
-use super::spec::{BlockSpec, Positions, Spec};
+use super::spec::{BlockSpec, MaskedHead, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 
@@ -21,6 +21,12 @@ pub const FAMILY: Family = Family {
         up: &["ffn.lin1"],
         down: "ffn.lin2",
         mlp_norm: "output_layer_norm",
+        masked_heads: &[MaskedNames {
+            dense: "vocab_transform",
+            norm: "vocab_layer_norm",
+            decoder: "vocab_projector.weight",
+            biases: &["vocab_projector.bias"],
+        }],
         ..Names::NONE
     },
 };
@@ -31,6 +37,7 @@ fn spec(config: &Config) -> Result<Spec> {
     let num_attention_heads = config.usize("n_heads")?;
     let head_size = head_size(config, hidden_size, num_attention_heads)?;
     let num_hidden_layers = layers(config, "n_layers")?;
+    let activation = activation(config, "activation", "gelu")?;
     Ok(Spec {
         model_type: "distilbert".into(),
         hidden_size,
@@ -44,7 +51,13 @@ fn spec(config: &Config) -> Result<Spec> {
         max_position_embeddings: config.usize("max_position_embeddings")?,
         // sinusoidal positions are stored as a table like learned ones
         positions: Positions::FromZero,
-        activation: activation(config, "activation", "gelu")?,
+        activation,
+        masked_head: Some(MaskedHead {
+            activation,
+            dense_bias: true,
+            bias: true,
+            tied: config.bool_or("tie_word_embeddings", true)?,
+        }),
         ..Spec::neutral()
     })
 }

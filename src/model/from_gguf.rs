@@ -195,6 +195,7 @@ impl Reader<'_> {
         }
         let tied = self.gguf.get("output.weight").is_none();
         spec.head = spec.head.map(|head| LmHead { tied, ..head });
+        spec.masked_head = None; // the converter leaves it out
         if let (Positions::Rotary, Some(rope)) = (spec.positions, spec.ropes.first_mut())
             && let Some(factors) = self.vector("rope_freqs.weight", rope.pairs)?
         {

@@ -85,6 +85,26 @@ pub struct Dense {
     pub activation: Activation,
 }
 
+/// What makes logits of the stream behind its final norm.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogitHead {
+    /// What a masked language model has in front of the decoder.
+    pub transform: Option<Transform>,
+    /// A row for each token of the vocabulary: the word table itself where they are tied.
+    pub decoder: Linear,
+}
+
+/// norm(activation(dense(x))).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Transform {
+    /// The product.
+    pub dense: Linear,
+    /// What follows it.
+    pub activation: Activation,
+    /// And then.
+    pub norm: Norm,
+}
+
 /// Everything that a recording binds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensors {
@@ -102,8 +122,8 @@ pub struct Tensors {
     pub blocks: Vec<Block>,
     /// After the last block.
     pub final_norm: Option<Norm>,
-    /// The language model's head: the word table itself where it is tied.
-    pub head: Option<Matrix>,
+    /// The language model's head.
+    pub head: Option<LogitHead>,
     /// Dense layers after the pooling.
     pub dense: Vec<Dense>,
 }

@@ -29,12 +29,14 @@ mod spec;
 pub mod to_gguf;
 mod weights;
 
-pub use layout::{Block, Change, Chunk, Dense, Layout, Linear, Matrix, Norm, Parameter, Part, Tensors};
-pub use names::{Family, Names, QkvRows};
+pub use layout::{
+    Block, Change, Chunk, Dense, Layout, Linear, LogitHead, Matrix, Norm, Parameter, Part, Tensors, Transform,
+};
+pub use names::{Family, MaskedNames, Names, QkvRows};
 pub(crate) use open::Files;
 pub use open::{LoadOptions, Model};
 pub use rope::{Rope, Scaling};
-pub use spec::{Biases, BlockSpec, LmHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Spec};
+pub use spec::{Biases, BlockSpec, LmHead, MaskedHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Spec};
 pub use weights::{Dtype, upload};
 
 /// Every family that can be loaded.

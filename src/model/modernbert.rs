@@ -1,11 +1,11 @@
 //! ModernBERT: an encoder with rotary positions, a gated FFN, and windows to both sides in most blocks.
 
-use super::names::{Family, Names};
+use super::names::{Family, MaskedNames, Names};
 use super::options::{
     ROTARY, Rotary, activation, attention_biases, head_size, inverse_sqrt, layer_types, layers, period, refuse,
     two_ropes,
 };
-use super::spec::{BlockSpec, NormKind, Placement, Positions, Spec};
+use super::spec::{BlockSpec, MaskedHead, NormKind, Placement, Positions, Spec};
 use crate::error::Result;
 use crate::files::Config;
 use crate::kernels::attention::Mask;
@@ -25,6 +25,12 @@ pub const FAMILY: Family = Family {
         down: "mlp.Wo",
         mlp_norm: "mlp_norm",
         final_norm: "final_norm",
+        masked_heads: &[MaskedNames {
+            dense: "head.dense",
+            norm: "head.norm",
+            decoder: "decoder.weight",
+            biases: &["decoder.bias"],
+        }],
         ..Names::NONE
     },
 };
@@ -73,6 +79,12 @@ fn spec(config: &Config) -> Result<Spec> {
         gated: true,
         biases: attention_biases(config, false, config.bool_or("mlp_bias", false)?)?,
         final_norm: true,
+        masked_head: Some(MaskedHead {
+            activation: activation(config, "classifier_activation", "gelu")?,
+            dense_bias: config.bool_or("classifier_bias", false)?,
+            bias: config.bool_or("decoder_bias", true)?,
+            tied: config.bool_or("tie_word_embeddings", true)?,
+        }),
         ..Spec::neutral()
     })
 }

@@ -1,10 +1,11 @@
 //! MPNet: RoBERTa's positions, no token types, and a bias of the scores by relative position.
 
-use super::names::{Family, Names};
+use super::names::{Family, MaskedNames, Names};
 use super::options::{activation, head_size, layers, refuse_decoder};
-use super::spec::{BlockSpec, Positions, RelativeBuckets, Spec};
+use super::spec::{BlockSpec, MaskedHead, Positions, RelativeBuckets, Spec};
 use crate::error::Result;
 use crate::files::Config;
+use crate::kernels::matmul::Activation;
 
 pub const FAMILY: Family = Family {
     model_types: &["mpnet"],
@@ -21,6 +22,7 @@ pub const FAMILY: Family = Family {
         up: &["intermediate.dense"],
         down: "output.dense",
         mlp_norm: "output.LayerNorm",
+        masked_heads: &[MaskedNames::ROBERTA],
         relative_bias: "encoder.relative_attention_bias",
         ..Names::NONE
     },
@@ -53,6 +55,12 @@ fn spec(config: &Config) -> Result<Spec> {
         norm_eps: config.f32_or("layer_norm_eps", 1e-12)?,
         activation: activation(config, "hidden_act", "gelu")?,
         relative_bias: Some(RelativeBuckets { buckets, max_distance: 128 }),
+        masked_head: Some(MaskedHead {
+            activation: Activation::GeluErf,
+            dense_bias: true,
+            bias: true,
+            tied: config.bool_or("tie_word_embeddings", true)?,
+        }),
         ..Spec::neutral()
     })
 }

@@ -2,7 +2,7 @@
 
 use super::spec::Spec;
 use crate::error::Result;
-use crate::files::Config;
+use crate::files::{Config, Source};
 
 /// A family: which configs it reads, and what its tensors are called and how they lie.
 pub struct Family {
@@ -54,6 +54,8 @@ pub struct Names {
     pub final_norm: &'static str,
     /// What the head may be called, without prefix.
     pub heads: &'static [&'static str],
+    /// What the head for masked tokens may be called, without prefix.
+    pub masked_heads: &'static [MaskedNames],
     /// Table of relative biases.
     pub relative_bias: &'static str,
     /// Whether the blocks' matrices are stored `[in, out]`.
@@ -81,8 +83,37 @@ impl Names {
         mlp_post_norm: "",
         final_norm: "",
         heads: &[],
+        masked_heads: &[],
         relative_bias: "",
         transposed: false,
+    };
+
+    /// The head for masked tokens that a checkpoint holds.
+    pub(super) fn masked_head(&self, source: &Source) -> Option<MaskedNames> {
+        self.masked_heads.iter().copied().find(|head| source.get(&format!("{}.weight", head.dense)).is_some())
+    }
+}
+
+/// Tensors of a head for masked tokens, without prefix.
+#[derive(Clone, Copy, Debug)]
+pub struct MaskedNames {
+    /// The dense layer.
+    pub dense: &'static str,
+    /// The norm behind it.
+    pub norm: &'static str,
+    /// The decoder's weight, which need not be stored.
+    pub decoder: &'static str,
+    /// What the decoder's bias may be called.
+    pub biases: &'static [&'static str],
+}
+
+impl MaskedNames {
+    /// RoBERTa's, which others have too.
+    pub const ROBERTA: MaskedNames = MaskedNames {
+        dense: "lm_head.dense",
+        norm: "lm_head.layer_norm",
+        decoder: "lm_head.decoder.weight",
+        biases: &["lm_head.bias", "lm_head.decoder.bias"],
     };
 }
 

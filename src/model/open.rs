@@ -349,6 +349,8 @@ impl Files {
         let max_text = own.unwrap_or(usize::MAX).min(spec.max_tokens());
         let eos = if spec.is_decoder() { eos_ids(&path, &config)? } else { Vec::new() };
         let mut sources = vec![Source::Folder(Checkpoint::open(&path)?)];
+        let masked_head = spec.masked_head.filter(|_| family.names.masked_head(&sources[0]).is_some());
+        let spec = Spec { masked_head, ..spec };
         for dense in &sentence.dense {
             sources.push(Source::Folder(Checkpoint::open(&dense.dir)?));
         }

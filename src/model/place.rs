@@ -1,8 +1,10 @@
 //! Finds a model's tensors, checks their shapes, and places them: what makes a layout.
 
-use super::layout::{Block, Change, Chunk, Dense, Linear, Matrix, Norm, Parameter, Part, Tensors};
-use super::names::{Names, QkvRows};
-use super::spec::{LmHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Spec};
+use super::layout::{
+    Block, Change, Chunk, Dense, Linear, LogitHead, Matrix, Norm, Parameter, Part, Tensors, Transform,
+};
+use super::names::{MaskedNames, Names, QkvRows};
+use super::spec::{LmHead, MaskedHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Spec};
 use super::weights::Dtype;
 use crate::error::{Error, Result};
 use crate::files::{DenseConfig, Element, Source, Stored};
@@ -49,6 +51,11 @@ impl<'a> Builder<'a> {
         };
         let blocks = (0..spec.num_hidden_layers).map(|l| builder.block(names, spec, l)).collect::<Result<_>>()?;
         let final_norm = builder.norm_if(spec.final_norm, spec, names.final_norm)?;
+        let decoder = |weight| LogitHead { transform: None, decoder: Linear { weight, bias: Vec::new() } };
+        let head = match spec.masked_head {
+            None => head.map(decoder),
+            Some(masked) => builder.masked_head(names, spec, masked, &words)?,
+        };
         let dense = dense.iter().enumerate().map(|(i, config)| builder.dense(i + 1, config)).collect::<Result<_>>()?;
         let tensors =
             Tensors { words, positions, types, embedding_norm, relative_bias, blocks, final_norm, head, dense };
@@ -170,6 +177,50 @@ impl<'a> Builder<'a> {
         };
         self.prefix = prefix;
         Ok(both)
+    }
+
+    /// The head for masked tokens of a folder that holds one.
+    fn masked_head(
+        &mut self,
+        names: &Names,
+        spec: &Spec,
+        masked: MaskedHead,
+        words: &Matrix,
+    ) -> Result<Option<LogitHead>> {
+        let Some(MaskedNames { dense, norm, decoder, biases }) = names.masked_head(self.source()) else {
+            return Ok(None);
+        };
+        let (rows, d) = (spec.vocab_size, spec.hidden_size);
+        let table = format!("{}{}.weight", self.prefix, names.words);
+        let prefix = std::mem::take(&mut self.prefix);
+        let stack = Stack {
+            stems: vec![dense.into()],
+            rows: vec![d],
+            order: QkvRows::Stacked,
+            head_size: spec.head_size,
+            transposed: false,
+        };
+        let dense = self.linear(&stack, d, masked.dense_bias)?;
+        let norm = self.norm(norm, d, spec.norm)?;
+        let stored = self.source().get(decoder).is_some();
+        let weight = if masked.tied && self.same(&table, stored.then_some(decoder))? {
+            words.clone()
+        } else {
+            let tensor = self.tensor(decoder, &[rows, d])?.name.into();
+            self.matrix(&[Part { tensor, first_row: 0, rows, step: 1 }], d, Change::None)
+        };
+        let mut bias = Vec::new();
+        if masked.bias {
+            let stored = biases.iter().find(|name| self.source().get(name).is_some());
+            let tensor = self.tensor(stored.unwrap_or(&biases[0]), &[rows])?.name.into();
+            let parts = [Part { tensor, first_row: 0, rows, step: 1 }];
+            for chunk in &weight.chunks {
+                bias.push(self.push(slice_parts(&parts, chunk.first_row, chunk.rows), 1, 1, WeightType::F32));
+            }
+        }
+        self.prefix = prefix;
+        let transform = Some(Transform { dense, activation: masked.activation, norm });
+        Ok(Some(LogitHead { transform, decoder: Linear { weight, bias } }))
     }
 
     /// Whether a stored head is the word table again, or none is stored.

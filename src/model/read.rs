@@ -48,13 +48,14 @@ impl Model {
     /// [`Error::Input`] for a model without such a head, or a token beyond the vocabulary; [`Error::OutOfMemory`],
     /// [`Error::DeviceLost`].
     pub async fn head_rows(&self, tokens: &[u32]) -> Result<Vec<f32>> {
-        let Some(head) = &self.tensors.head else {
+        // behind a transform of its own, a head's rows are no directions of the stream
+        let Some(head) = self.tensors.head.as_ref().filter(|head| head.transform.is_none()) else {
             return Err(Error::Input("this model has no language model's head".into()));
         };
         self.check_ids(tokens)?;
         let columns = self.spec.hidden_size;
         // the kernel that looks words up does the same with the rows of any matrix
-        let rows = head.chunks.iter().map(|chunk| Embed {
+        let rows = head.decoder.weight.chunks.iter().map(|chunk| Embed {
             weight: chunk.weight_type,
             words: chunk.slot,
             first_row: chunk.first_row,

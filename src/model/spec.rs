@@ -62,6 +62,8 @@ pub struct Spec {
     pub final_norm: bool,
     /// The language model's head; none in encoders.
     pub head: Option<LmHead>,
+    /// An encoder's head for masked tokens, where its folder holds one that is loaded.
+    pub masked_head: Option<MaskedHead>,
 }
 
 /// The most positions that a model may have.
@@ -137,6 +139,19 @@ pub struct LmHead {
     pub tied: bool,
     /// Logits are bent to cap · tanh(logit / cap).
     pub cap: Option<f32>,
+}
+
+/// The head of a masked language model: decoder(norm(activation(dense(x)))).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaskedHead {
+    /// Of the dense layer.
+    pub activation: Activation,
+    /// Whether the dense layer has a bias.
+    pub dense_bias: bool,
+    /// Whether the decoder has one.
+    pub bias: bool,
+    /// Whether the decoder's weight is the word table. One of its own that is stored all the same, and differs, wins.
+    pub tied: bool,
 }
 
 /// How positions are numbered.
@@ -222,6 +237,7 @@ impl Spec {
             biases: Biases { qkv: true, o: true, mlp: true },
             final_norm: false,
             head: None,
+            masked_head: None,
         }
     }
 
@@ -233,6 +249,11 @@ impl Spec {
     /// Whether its output is text.
     pub fn is_decoder(&self) -> bool {
         self.head.is_some()
+    }
+
+    /// Whether its stream ends in logits.
+    pub fn has_logits(&self) -> bool {
+        self.head.is_some() || self.masked_head.is_some()
     }
 
     /// Most tokens that the positions serve.

@@ -24,6 +24,7 @@ pub struct Batch {
     pages: Vec<u32>,
     seen: Vec<u32>,
     edits: Edits,
+    readings: Vec<[u32; 2]>,
     pairs: u32,
     splits: u32,
 }
@@ -99,6 +100,7 @@ impl Batch {
             pages: Vec::new(),
             seen: Vec::new(),
             edits: Edits::new(sites),
+            readings: Vec::new(),
             pairs: 0,
             splits: 0,
         }
@@ -194,6 +196,12 @@ impl Batch {
         self.edits.push(sites, site, edit);
     }
 
+    /// Says of the next token whose logits are read which token of the vocabulary is looked for (the likeliest of the other
+    /// row, where none is named) and the row that its own is compared with.
+    pub fn read(&mut self, token: Option<u32>, row: usize) {
+        self.readings.push([token.unwrap_or(u32::MAX), u32::try_from(row).unwrap_or(u32::MAX)]);
+    }
+
     /// What is changed.
     pub fn edits(&self) -> &Edits {
         &self.edits
@@ -247,10 +255,27 @@ impl Batch {
             let (draws, sequences) = (self.draws.len(), self.sequences.len());
             return Err(Error::Input(format!("the batch has {draws} draws for {sequences} sequences")));
         }
+        self.check_readings(if recording.reads() { self.tokens.len() } else { 0 }, has.ids)?;
         if self.seen.iter().any(|&id| id >= has.ids) {
             return Err(Error::Input(format!("a seen token beyond the vocabulary of {}", has.ids)));
         }
         self.edits.check(recording, &self.dims())
+    }
+
+    /// Every token has a reading where there are any, of a row and a token that there are.
+    fn check_readings(&self, count: usize, ids: u32) -> Result<()> {
+        let rows = self.tokens.len();
+        if self.readings.len() != count {
+            let readings = self.readings.len();
+            return Err(Error::Input(format!("the batch has {readings} readings instead of {count}")));
+        }
+        let wrong = |&&[token, row]: &&[u32; 2]| (token != u32::MAX && token >= ids) || row as usize >= rows;
+        match self.readings.iter().find(wrong) {
+            None => Ok(()),
+            Some([token, row]) => {
+                Err(Error::Input(format!("a reading of token {token} of {ids}, beside row {row} of {rows}")))
+            }
+        }
     }
 
     /// Its sizes.
@@ -295,6 +320,7 @@ impl Batch {
             Input::Edits => bytemuck::cast_slice(self.edits.firsts()),
             Input::Changes => bytemuck::cast_slice(self.edits.changes()),
             Input::Vectors => bytemuck::cast_slice(self.edits.vectors()),
+            Input::Readings => bytemuck::cast_slice(&self.readings),
         }
     }
 }
@@ -302,14 +328,15 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Reduce;
+    use crate::kernels::logit_stats::LogitStats;
     use crate::kernels::sample::Sample;
-    use crate::schedule::Command;
+    use crate::schedule::{Command, Dispatch};
 
-    #[test]
-    fn a_sequence_without_a_draw_is_refused_where_tokens_are_drawn() {
-        let sample = Sample { logits: Slot::Scratch(0), vocab_size: 4, ids: Slot::Scratch(1) };
-        let mut recording = Recording {
-            commands: vec![Command::Dispatch(sample.dispatch())],
+    /// A recording of one dispatch, over a vocabulary of 4.
+    fn recording(dispatch: Dispatch) -> Recording {
+        Recording {
+            commands: vec![Command::Dispatch(dispatch)],
             d_model: 4,
             scratch: Vec::new(),
             captures: Vec::new(),
@@ -321,19 +348,47 @@ mod tests {
             tile: 32,
             bounds: Bounds { ids: 4, positions: 4, types: 1 },
             pairs: [0, 0],
-        };
+        }
+    }
+
+    fn refused(recording: &Recording, batch: &Batch) -> String {
+        match batch.check(recording, PAGE) {
+            Err(Error::Input(message)) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_sequence_without_a_draw_is_refused_where_tokens_are_drawn() {
+        let mut recording =
+            recording(Sample { logits: Slot::Scratch(0), vocab_size: 4, ids: Slot::Scratch(1) }.dispatch());
         let mut batch = Batch::new(32);
         batch.push_cached(&[1], 0, &[0], Some(Draw::zeroed()), &[3]);
         batch.check(&recording, PAGE).unwrap();
         batch.push([(0, 0, 0)], 0);
-        let refused = |recording: &Recording, batch: &Batch| match batch.check(recording, PAGE) {
-            Err(Error::Input(message)) => message,
-            other => panic!("{other:?}"),
-        };
         assert!(refused(&recording, &batch).contains("1 draws for 2 sequences"));
         recording.commands.clear();
         batch.check(&recording, PAGE).unwrap();
         batch.push_cached(&[1], 0, &[0], Some(Draw::zeroed()), &[4]);
         assert!(refused(&recording, &batch).contains("vocabulary of 4"));
+    }
+
+    #[test]
+    fn readings_are_of_rows_and_tokens_that_there_are() {
+        let (reduce, logits, stats) = (Reduce::Workgroup, Slot::Scratch(0), Slot::Scratch(1));
+        let mut recording = recording(LogitStats { reduce, logits, columns: 4, top: 1, stats }.dispatch());
+        let mut batch = Batch::new(32);
+        batch.push([(0, 0, 0), (0, 1, 0)], 0);
+        batch.read(None, 1);
+        assert!(refused(&recording, &batch).contains("1 readings instead of 2"));
+        for (token, row) in [(Some(4), 1), (None, 2), (Some(0), usize::MAX)] {
+            let mut batch = batch.clone();
+            batch.read(token, row);
+            assert!(refused(&recording, &batch).contains("of 4, beside row"));
+        }
+        batch.read(Some(3), 0);
+        batch.check(&recording, PAGE).unwrap();
+        recording.commands.clear();
+        assert!(refused(&recording, &batch).contains("2 readings instead of 0"));
     }
 }

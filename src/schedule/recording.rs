@@ -220,11 +220,13 @@ pub enum Input {
     Changes,
     /// What is set, added or projected out, f32.
     Vectors,
+    /// `[token or u32::MAX, row that it is compared with]` of each token whose logits are read.
+    Readings,
 }
 
 impl Input {
     /// All of them, in the order in which they are uploaded.
-    pub const ALL: [Input; 11] = [
+    pub const ALL: [Input; 12] = [
         Input::Tokens,
         Input::Sequences,
         Input::Tiles,
@@ -236,6 +238,7 @@ impl Input {
         Input::Edits,
         Input::Changes,
         Input::Vectors,
+        Input::Readings,
     ];
 
     /// The rotary embedding's with that number.
@@ -244,7 +247,7 @@ impl Input {
     /// How many there are.
     pub fn dim(self) -> Dim {
         match self {
-            Input::Tokens | Input::Angles | Input::LocalAngles | Input::Edits => Dim::Tokens,
+            Input::Tokens | Input::Angles | Input::LocalAngles | Input::Edits | Input::Readings => Dim::Tokens,
             Input::Sequences | Input::Draws => Dim::Sequences,
             Input::Tiles => Dim::Tiles,
             Input::Pages => Dim::Pages,
@@ -415,6 +418,11 @@ impl Recording {
         Dims { pairs: kept(Dim::Pairs, dims.pairs), splits: kept(Dim::Partials, dims.splits), ..dims }
     }
 
+    /// Whether it says what rows of logits say.
+    pub(super) fn reads(&self) -> bool {
+        self.dispatches().any(|dispatch| dispatch.bindings.contains(&Slot::Input(Input::Readings)))
+    }
+
     /// The site of a point.
     pub fn site(&self, point: Point) -> Option<usize> {
         self.sites.iter().position(|site| site.point == point)
@@ -447,6 +455,8 @@ impl Recording {
             Input::LocalAngles => 8 * self.pairs[1] as u64,
             Input::Pages | Input::Seen | Input::Vectors => 4,
             Input::Edits => 4 * self.sites.len() as u64,
+            Input::Readings if self.reads() => 8,
+            Input::Readings => 0,
             Input::Changes => size_of::<Change>() as u64,
         }
     }

@@ -2,6 +2,7 @@
 
 mod attribute;
 mod edit;
+mod lens;
 mod measure;
 mod parts;
 mod points;
@@ -11,6 +12,7 @@ mod trace;
 pub use attribute::{Attribution, Question};
 pub use edit::{Action, Edit};
 pub(crate) use edit::{Uploaded, edited_points, enter};
+pub use lens::{Distribution, Guess, Lens, LensRow, LensView, Reading};
 pub use measure::{Activation, BlockMeasures, Contribution, Measures, rank_residual};
 pub use parts::{Part, Parts};
 pub use points::{Kind, Point, parse_points};

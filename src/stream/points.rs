@@ -168,7 +168,7 @@ impl Point {
             Kind::PosEmbed => spec.positions != Positions::Rotary,
             Kind::TypeEmbed => spec.type_vocab_size > 0,
             Kind::FinalNormalized => spec.final_norm,
-            Kind::Logits => spec.head.is_some(),
+            Kind::Logits => spec.has_logits(),
             _ => true,
         };
         let rows = || TABLE.iter().filter(|row| has(row.kind));

@@ -4,7 +4,7 @@ use std::fs;
 
 use safetensors::SafeTensors;
 
-use super::{Run, expected, ints, model, relative_error, run, tensor, texts};
+use super::{Run, decoder, expected, ints, model, relative_error, run, tensor, texts};
 
 const MODELS: [&str; 9] = [
     "bert_odd",
@@ -49,7 +49,9 @@ fn all_points() {
             names
         };
         assert_eq!(points(&found), points(&expected), "{name}");
-        assert_eq!(found.len(), points(&found).len() + 1, "{name}");
+        // and the ids; and the logits, where the folder holds a head for masked tokens
+        let head = usize::from(["bert_prefixed", "roberta_odd"].contains(&name));
+        assert_eq!(found.len(), points(&found).len() + 1 + head, "{name}");
         assert_eq!(ints(&found, "ids"), ints(&expected, "ids"), "{name}");
         for point in points(&found) {
             let ((shape, data), (expected_shape, expected)) = (tensor(&found, &point), tensor(&expected, &point));
@@ -143,4 +145,65 @@ fn a_stream_is_measured() {
     }
     let table = run(&["stream", "measure", "--model", &model("bert_odd"), "--ids", "5 6 7"]);
     assert_eq!(table.stdout.lines().count(), 2 + blocks.len(), "{}", table.stdout);
+}
+
+/// The lens as JSON, whose numbers tests/lens.rs compares with Hugging Face's, and as a table.
+#[test]
+fn lens() {
+    let folder = decoder("gemma2_odd");
+    let lens = |more: &[&str]| run(&[&["stream", "lens", "--model", &folder], more].concat());
+    let ids = ["--ids", "2 10 20 30 40 50 60 70 80"];
+    let of = |more: &[&str]| lens(&[&ids[..], more].concat());
+    let json = of(&["--json", "--top", "2"]).ok();
+    assert!(
+        json.stdout.starts_with(r#"{"ids":[2,10,20,30,40,50,60,70,80],"rows":[{"point":"blocks.0.hook_resid_pre","#)
+    );
+    let json = json.json().remove(0);
+    let rows = json["rows"].as_array().expect("rows");
+    let points: Vec<_> = rows.iter().map(|row| row["point"].as_str().expect("a name")).collect();
+    let pre = [0, 1, 2].map(|l| format!("blocks.{l}.hook_resid_pre"));
+    assert_eq!(points, [&pre[0], &pre[1], &pre[2], "blocks.2.hook_resid_post"]);
+    for row in rows {
+        assert_eq!(row["positions"].as_array().map(Vec::len), Some(9));
+        for cell in row["positions"].as_array().expect("positions") {
+            let mut keys: Vec<_> = cell.as_object().expect("an object").keys().collect();
+            keys.sort();
+            assert_eq!(keys, ["entropy", "kl", "rank", "top"]);
+            let p = [0, 1].map(|place| cell["top"][place]["p"].as_f64().expect("a probability"));
+            assert!(p[0] >= p[1] && p[1] > 0.0 && cell["top"][2].is_null());
+            assert!(cell["top"][0]["id"].is_u64() && cell["top"][0]["token"].is_string());
+        }
+    }
+    let last = &rows[3]["positions"][4];
+    assert_eq!((last["kl"].as_f64(), last["rank"].as_u64()), (Some(0.0), Some(0)));
+    // the rank of another token, by its id and by its text
+    let second = last["top"][1]["id"].to_string();
+    let aimed = of(&["--json", "--target", &second]).ok().json().remove(0);
+    assert_eq!(aimed["rows"][3]["positions"][4]["rank"], 1);
+    let by_text = of(&["--json", "--target", "a"]).ok().stdout;
+    assert_ne!(by_text, of(&["--json"]).ok().stdout);
+
+    let table = of(&[]).ok().stdout;
+    assert_eq!(table.lines().filter(|line| line.starts_with("2 post")).count(), 2, "{table}");
+    assert!(!table.contains('\u{1b}') && table.lines().all(|line| line.chars().count() <= 100), "{table}");
+
+    of(&["--target", "281"]).fails(4, &["281", "vocabulary"]);
+    of(&["--target", "no token at all"]).fails(2, &["--target", "tokens"]);
+    assert_eq!(of(&["--top", "65"]).code, 2);
+    lens(&["--ids", "2 281"]).fails(4, &["281"]);
+}
+
+/// Without a head for masked tokens there are cosines, and the last row is its own.
+#[test]
+fn lens_of_an_encoder() {
+    let lens =
+        |name: &str| run(&["stream", "lens", "--model", &model(name), "the river", "--json"]).ok().json().remove(0);
+    let cosines = lens("mpnet_odd");
+    assert_eq!(cosines["rows"][0]["point"], "blocks.0.hook_resid_pre");
+    let last = &cosines["rows"][2];
+    assert_eq!(last["point"], "blocks.1.hook_normalized_resid_post");
+    for cell in last["positions"].as_array().expect("positions") {
+        assert!((cell["cosine"].as_f64().expect("a number") - 1.0).abs() < 1e-6 && cell["top"].is_null());
+    }
+    assert!(lens("roberta_odd")["rows"][2]["positions"][1]["top"][0]["token"].is_string());
 }

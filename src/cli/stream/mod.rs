@@ -1,6 +1,7 @@
 //! `thalweg stream`: instruments on the residual stream, a file each, and what they have in common.
 
 mod attribute;
+mod lens;
 mod measure;
 mod tap;
 
@@ -21,6 +22,7 @@ pub struct Stream {
 
 #[derive(Subcommand)]
 enum Command {
+    Lens(lens::Lens),
     Tap(tap::Tap),
     Attribute(attribute::Attribute),
     Measure(measure::Measure),
@@ -29,6 +31,7 @@ enum Command {
 impl Stream {
     pub fn run(self, context: &Context) -> Result<()> {
         match self.command {
+            Command::Lens(command) => command.run(context),
             Command::Tap(command) => command.run(context),
             Command::Attribute(command) => command.run(context),
             Command::Measure(command) => command.run(context),

@@ -66,8 +66,12 @@ impl Recorder<'_> {
     }
 
     pub fn blocks(&mut self, tensors: &Tensors) {
+        let from = self.watch.from.unwrap_or(0);
+        if from >= tensors.blocks.len() {
+            return; // nor are there buffers between kernels
+        }
         let rows = self.rows();
-        for (l, block) in tensors.blocks.iter().enumerate().skip(self.watch.from.unwrap_or(0)) {
+        for (l, block) in tensors.blocks.iter().enumerate().skip(from) {
             let spec = self.spec;
             let post_norm = spec.placement == Placement::Post;
             let attention = Sublayer {

@@ -3,43 +3,63 @@
 use super::{Head, Purpose, Recorder};
 use crate::files::Pooling;
 use crate::kernels::l2_normalize::L2Normalize;
+use crate::kernels::logit_stats::{LogitStats, words};
 use crate::kernels::matmul::{Activation, MatMul, Output};
 use crate::kernels::pool::Pool;
 use crate::kernels::sample::Sample;
 use crate::kernels::soft_cap::SoftCap;
-use crate::model::{Dense, Linear, Matrix, Tensors};
+use crate::model::{Dense, LogitHead, Tensors, Transform};
 use crate::schedule::recording::{Dim, Extent, Slot};
 use crate::stream::Kind;
 
 impl Recorder<'_> {
     /// The final norm and the logits, as far as points ask for them.
     pub fn traced_head(&mut self, tensors: &Tensors) {
-        let Some(norm) = tensors.final_norm else { return };
         if !self.touches(0, Kind::FinalNormalized) && !self.touches(0, Kind::Logits) {
             return;
         }
-        let normed = self.scratch("final norm", self.spec.hidden_size, Dim::Tokens);
-        self.norm_into(norm, Slot::Stream, MatMul::TOKENS, normed);
-        self.tap_row(0, normed, Kind::FinalNormalized);
+        let normed = self.final_norm(tensors, Slot::Stream, MatMul::TOKENS);
         if let Some(head) = tensors.head.as_ref().filter(|_| self.touches(0, Kind::Logits)) {
-            let vocab = self.spec.vocab_size;
-            let logits = self.logits(head, normed, MatMul::TOKENS);
-            self.tap(0, logits, vocab, &[(Kind::Logits, 0..vocab)]);
+            self.traced_logits(head, normed);
         }
+    }
+
+    /// What every row says, as if it stood behind the last block.
+    pub fn lens(&mut self, tensors: &Tensors, top: usize) {
+        let normed = self.final_norm(tensors, Slot::Stream, MatMul::TOKENS);
+        let Some(head) = &tensors.head else { return };
+        let logits = self.traced_logits(head, normed);
+        let (reduce, columns) = (self.choices.reduce, self.spec.vocab_size);
+        let stats = self.scratch("logits' statistics", words(top), Dim::Tokens);
+        self.push(LogitStats { reduce, logits, columns, top, stats }.dispatch());
+        self.recording.output = Some((stats, Extent::new(words(top) as u64, Dim::Tokens)));
+    }
+
+    /// Rows behind the final norm, where the model has one.
+    fn final_norm(&mut self, tensors: &Tensors, input: Slot, rows: Extent) -> Slot {
+        let Some(norm) = tensors.final_norm else { return input };
+        let normed = self.scratch("final norm", self.spec.hidden_size, rows.dim);
+        self.norm_into(norm, input, rows, normed);
+        if rows == MatMul::TOKENS {
+            self.tap_row(0, normed, Kind::FinalNormalized);
+        }
+        normed
+    }
+
+    /// The logits of every token.
+    fn traced_logits(&mut self, head: &LogitHead, normed: Slot) -> Slot {
+        let vocab = self.spec.vocab_size;
+        let logits = self.logits(head, normed, MatMul::TOKENS);
+        self.tap(0, logits, vocab, &[(Kind::Logits, 0..vocab)]);
+        logits
     }
 
     /// The logits of each sequence's one token, and the choice of the next.
     pub fn next_token(&mut self, tensors: &Tensors) {
-        let mut normed = Slot::Stream;
-        if let Some(norm) = tensors.final_norm {
-            normed = self.scratch("final norm", self.spec.hidden_size, Dim::Tokens);
-            self.norm_into(norm, Slot::Stream, MatMul::TOKENS, normed);
-        }
-        self.tap_row(0, normed, Kind::FinalNormalized);
+        let normed = self.final_norm(tensors, Slot::Stream, MatMul::TOKENS);
         let Some(head) = &tensors.head else { return };
-        let logits = self.logits(head, normed, MatMul::TOKENS);
+        let logits = self.traced_logits(head, normed);
         let vocab_size = self.spec.vocab_size;
-        self.tap(0, logits, vocab_size, &[(Kind::Logits, 0..vocab_size)]);
         if *self.purpose == Purpose::Logits {
             self.recording.output = Some((logits, Extent::new(vocab_size as u64, Dim::Tokens)));
             return;
@@ -50,11 +70,17 @@ impl Recorder<'_> {
     }
 
     /// The language model's head over rows, and the cap of its logits.
-    fn logits(&mut self, head: &Matrix, input: Slot, rows: Extent) -> Slot {
+    fn logits(&mut self, head: &LogitHead, mut input: Slot, rows: Extent) -> Slot {
         let columns = self.spec.vocab_size;
+        if let Some(Transform { dense, activation, norm }) = &head.transform {
+            let [made, normed] =
+                ["head's dense", "head's norm"].map(|name| self.scratch(name, dense.weight.rows, rows.dim));
+            self.linear(dense, input, rows, *activation, Output::Store(made));
+            self.norm_into(*norm, made, rows, normed);
+            input = normed;
+        }
         let logits = self.scratch("logits", columns, rows.dim);
-        let linear = Linear { weight: head.clone(), bias: Vec::new() };
-        self.linear(&linear, input, rows, Activation::None, Output::Store(logits));
+        self.linear(&head.decoder, input, rows, Activation::None, Output::Store(logits));
         if let Some(cap) = self.spec.head.and_then(|head| head.cap) {
             self.push(SoftCap { values: logits, rows, columns, cap }.dispatch());
         }
@@ -65,13 +91,9 @@ impl Recorder<'_> {
     pub fn score(&mut self, tensors: &Tensors) {
         let columns = self.spec.hidden_size;
         let (mode, rows) = (Pooling::LastToken, MatMul::SEQUENCES);
-        let mut last = self.scratch("last token", columns, Dim::Sequences);
+        let last = self.scratch("last token", columns, Dim::Sequences);
         self.push(Pool { mode, columns, pooled: last, out_columns: columns, out_first: 0 }.dispatch());
-        if let Some(norm) = tensors.final_norm {
-            let normed = self.scratch("final norm", columns, Dim::Sequences);
-            self.norm_into(norm, last, rows, normed);
-            last = normed;
-        }
+        let last = self.final_norm(tensors, last, rows);
         let Some(head) = &tensors.head else { return };
         let logits = self.logits(head, last, rows);
         self.recording.output = Some((logits, Extent::new(self.spec.vocab_size as u64, Dim::Sequences)));

@@ -61,6 +61,12 @@ pub enum Purpose {
     Logits,
     /// Whole sequences, of each of which the logits after its last token come back.
     Score,
+    /// Rows of the stream, each a token as if it stood behind the last block: what `logit_stats` says of its logits comes
+    /// back, so many of the likeliest tokens included. Of a model without a head nothing does.
+    Lens {
+        /// Of the likeliest tokens.
+        top: usize,
+    },
 }
 
 impl Purpose {
@@ -144,6 +150,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         Purpose::Prefill => {}
         Purpose::Decode | Purpose::Logits => recorder.next_token(tensors),
         Purpose::Score => recorder.score(tensors),
+        Purpose::Lens { top } => recorder.lens(tensors, *top),
     }
     recorder.count_sites();
     recorder.recording
