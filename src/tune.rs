@@ -23,11 +23,17 @@ pub struct Tuning {
     pub times: Vec<(Choices, Duration)>,
 }
 
-/// All timed forwards together, but for one of each form that begins within it, and one to warm up.
+/// All timed forwards together, but for one of each form to warm up.
 const BUDGET: Duration = Duration::from_millis(300);
 
 /// A form must be so much faster than the one that runs, lest noise decides.
 const GAIN: f64 = 1.05;
+
+/// Times that a form is timed at least, whatever it takes, unless it is far behind another.
+const LEAST: u32 = 3;
+
+/// Times that a form should be timed within its share.
+const SAMPLES: f64 = 4.0;
 
 /// Tokens of a sequence that is timed.
 const SEQUENCE: usize = 128;
@@ -38,7 +44,8 @@ impl Encoder {
     /// ([`LoadOptions::skip_tuning`](crate::LoadOptions::skip_tuning)). A form whose output is not the same to the bit is not
     /// taken, so that no vector changes.
     ///
-    /// It takes 0.3 s, and what compiling takes; on a slow adapter, two forwards of each form. Nothing does it by itself.
+    /// It takes 0.3 s, and what compiling and trying each form once takes; where so many tokens would take too long, fewer are timed.
+    /// Nothing does it by itself. The pace that earlier forwards have shown decides how many, so embed something first.
     ///
     /// # Errors
     /// [`Error::Input`] where the model was loaded with choices of one's own; [`Error::DeviceLost`], [`Error::OutOfMemory`].
@@ -52,7 +59,13 @@ impl Encoder {
         let attentions: Vec<_> = attention::Form::on(capabilities).filter(|form| *form != before.attention).collect();
         let share = BUDGET / (1 + matmuls.len() + attentions.len()) as u32;
         let purpose = purpose(&self.sentence, self.sentence.normalize);
-        let batch = self.timed_batch(tokens)?;
+        let mut batch = self.timed_batch(tokens)?;
+        // a slow adapter gets fewer tokens, so that each form is timed a few times all the same
+        let seconds = self.program.pace().seconds(self.program.recording().flops(&batch.dims()));
+        let fewer = share.as_secs_f64() / SAMPLES / seconds;
+        if fewer < 1.0 {
+            batch = self.timed_batch((tokens as f64 * fewer) as usize)?;
+        }
         let mut timer = Timer { model: &self.model, purpose, batch, share, bits: None, times: Vec::new() };
         let mut best = (before, timer.time(before).await?.unwrap_or(Duration::MAX));
         let own = best;
@@ -125,10 +138,15 @@ impl Timer<'_> {
             return Ok(None);
         }
         let (begin, mut fastest) = (Instant::now(), Duration::MAX);
-        while fastest == Duration::MAX || begin.elapsed() + fastest < self.share {
+        for run in 1.. {
             let start = Instant::now();
             program.run(&self.batch).await?;
             fastest = fastest.min(start.elapsed());
+            // one sample is noise, unless it is far behind
+            let behind = self.times.iter().any(|(_, time)| *time < fastest / 2);
+            if behind || run >= LEAST && begin.elapsed() + fastest > self.share {
+                break;
+            }
         }
         self.times.push((choices, fastest));
         Ok(Some(fastest))
