@@ -265,12 +265,14 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="of a sample of products")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
     parser.add_argument("--jobs", default="2", help="of cargo")
+    parser.add_argument("--no-build", action="store_true", help="the programs are there")
     arguments = parser.parse_args()
     build = ["cargo", "build", "--release", "-j", arguments.jobs]
     for peer in ["thalweg", "burn", "candle"]:
         if peer not in arguments.skip:
             build += ["-p", f"peer-{peer}"]
-    subprocess.run(build, cwd=HERE, check=True)
+    if not arguments.no_build:
+        subprocess.run(build, cwd=HERE, check=True)
     comparison = Comparison(arguments)
     if arguments.only != "sentences":
         comparison.products()

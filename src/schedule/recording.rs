@@ -367,7 +367,7 @@ pub struct Site {
 }
 
 /// A forward as plain data. Without captures and sites it is the plain fused one.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recording {
     /// What is done, in order.
     pub commands: Vec<Command>,

@@ -58,8 +58,7 @@ fn main() -> Result<()> {
 /// the products, with the way back of the last one, counts as theirs.
 fn products(gpu: &Gpu, factors: &Factors, times: usize) -> Result<(Program, Batch)> {
     let Factors { m, n, k, .. } = *factors;
-    let weights: Arc<[wgpu::Buffer]> =
-        Arc::new([buffer(gpu, &factors.left), buffer(gpu, &factors.right_transposed())]);
+    let weights: Arc<[wgpu::Buffer]> = Arc::new([buffer(gpu, &factors.left), buffer(gpu, &factors.right_transposed())]);
     let embed = Embed {
         weight: WeightType::F32,
         words: Slot::Weight(0),
@@ -93,11 +92,10 @@ fn products(gpu: &Gpu, factors: &Factors, times: usize) -> Result<(Program, Batc
         commands,
         d_model: k,
         scratch: vec![Scratch { name: "product", size }],
-        captures: Vec::new(),
         output: Some((Slot::Scratch(0), size)),
         tile: 32,
         bounds: Bounds { ids: m as u32, positions: u32::MAX, types: 1 },
-        pairs: [0, 0],
+        ..Recording::default()
     };
     let mut batch = Batch::new(recording.tile);
     batch.push((0..m as u32).map(|row| (row, 0, 0)), 0);
