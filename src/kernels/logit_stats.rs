@@ -66,6 +66,7 @@ impl LogitStats {
             bindings: vec![Slot::Input(Input::Readings), self.logits, self.stats],
             grid: Grid::new(rows, 1),
             work: Work { flops: 100.0 * self.columns as f64, dim: Dim::Tokens },
+            tilings: Vec::new(),
         }
     }
 }
