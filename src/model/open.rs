@@ -18,7 +18,7 @@ use crate::files::{
     Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids, gguf_chat_templates, gguf_eos_ids,
 };
 use crate::gpu::Gpu;
-use crate::schedule::{Batch, Choices, Purpose, Recording, Watch, record};
+use crate::schedule::{Batch, Choices, Head, Purpose, Recording, Watch, record};
 use crate::stream::{Look, Point, Probe, Trace};
 use crate::task::Task;
 use crate::tune::Table;
@@ -69,6 +69,8 @@ pub struct Model {
     pub(crate) weights: Arc<[wgpu::Buffer]>,
     pub(crate) choices: Choices,
     weight_bytes: u64,
+    /// What makes a vector of an encoder's stream.
+    head: Head,
     /// Names the weights and how they are stored, for files that belong to them.
     pub(crate) fingerprint: String,
 }
@@ -99,7 +101,7 @@ impl Model {
         options: &LoadOptions,
     ) -> Result<Self> {
         let (weight_bytes, fingerprint) = (layout.bytes(), files.fingerprint(&layout)?);
-        let Files { path, origin, spec, tokenizer, template, max_text, sources, .. } = files;
+        let Files { path, origin, spec, sentence, tokenizer, template, max_text, sources, .. } = files;
         let Layout { parameters, tensors } = layout;
         let tried = options.choices.is_none() && !options.skip_self_check;
         let variants = {
@@ -132,6 +134,7 @@ impl Model {
             weights,
             choices,
             weight_bytes,
+            head: Head { pooling: sentence.pooling, normalize: sentence.normalize },
             fingerprint,
         })
     }
@@ -192,6 +195,16 @@ impl Model {
     /// [`Error::File`] where there is no tokenizer, or it fails on the text.
     pub fn encode(&self, text: &str) -> Result<Encoded> {
         self.tokenizer()?.encode(text, self.max_text, true)
+    }
+
+    /// How the stream of an encoder becomes one vector, `None` of a language model.
+    pub fn head(&self) -> Option<&Head> {
+        Some(&self.head).filter(|_| !self.spec.is_decoder())
+    }
+
+    /// What names the model's weights and how they are stored, for files that belong to them.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     /// Bytes of the weights on the GPU.
