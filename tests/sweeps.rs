@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Mutex;
 
-use common::{GPU, bits, fixtures};
+use common::{Expected, GPU, bits, fixtures};
 use thalweg::schedule::{Purpose, Watch};
 use thalweg::stream::{
     Action, Component, Edit, Kind, Look, Metric, Place, Point, Probe, Replacement, Sweep, ablations, patch_blocking,
@@ -143,7 +143,7 @@ fn patching_with_itself_gives_one_and_zero() {
         let model = model(name);
         let spec = model.spec();
         let (clean, corrupted) = (ids(&model, 7), ids(&model, 5));
-        for metric in metrics(&model, clean.len()) {
+        for metric in metrics(&model, clean.len()).into_iter().filter(|metric| *metric != Metric::Loss) {
             let rows: Vec<_> = (0..spec.num_hidden_layers).map(|block| Point::new(block, Kind::ResidPre)).collect();
             let whole = |point: &Point| Place { point: *point, position: None, head: None };
             let places: Vec<_> = rows.iter().map(whole).collect();
@@ -215,6 +215,8 @@ fn what_cannot_be_is_refused() {
     };
     input(patched(&ids, &ids[1..], &places), "same length");
     input(patched(&ids, &ids, &places), "nothing that patching restores");
+    let loss = patch_blocking(&model, &ids, &ids, &Metric::Loss, &places, &Task::default());
+    assert!(matches!(loss, Err(Error::Input(what)) if what.contains("own tokens")));
     let mut other = ids.clone();
     other[1] += 1;
     let beyond = Place { point: Point::new(0, Kind::ResidPre), position: Some(11), head: None };
@@ -229,4 +231,60 @@ fn what_cannot_be_is_refused() {
     let task = Task { cancel, ..Default::default() };
     let parts = Component::parse("heads", model.spec()).unwrap();
     assert!(matches!(sweep.ablate_blocking(&parts, &Replacement::Scale(0.0), &task), Err(Error::Cancelled)));
+}
+
+/// Against the same computed in PyTorch with hooks on Hugging Face's models, in f64.
+#[test]
+fn sweeps_are_pytorchs() {
+    for (folder, name) in
+        [("decoders", "gpt2_odd"), ("decoders", "llama_gqa"), ("decoders", "gemma2_odd"), ("models", "bert_odd")]
+    {
+        let model = model(&format!("{folder}/{name}"));
+        let spec = model.spec();
+        let file = fixtures("sweeps").join(format!("{name}.safetensors"));
+        let expected = Expected(thalweg::files::Checkpoint::open_file(&file).unwrap());
+        let (ids, other) = (expected.ids("ids"), expected.ids("other"));
+        let compare = |what: &str, values: &[f64]| {
+            let expected = expected.f32(what);
+            assert_eq!(values.len(), expected.len(), "{name} {what}");
+            let most = expected.iter().map(|x| x.abs()).fold(0.0, f32::max);
+            for (i, (value, expected)) in values.iter().zip(&expected).enumerate() {
+                let error = (value - f64::from(*expected)).abs() / f64::from(most);
+                assert!(error < 1e-4, "{name} {what} {i}: {value} instead of {expected}");
+            }
+        };
+        let last = Metric::Logit { target: 7, against: Some(4), position: ids.len() - 1 };
+        let (metrics, patched) = match model.head() {
+            Some(_) => (
+                vec![("cosine", Metric::Cosine { to: expected.f32("to") })],
+                Metric::Cosine { to: expected.f32("patch.to") },
+            ),
+            None => {
+                let probability = Metric::Probability { target: 9, position: ids.len() / 2 };
+                (vec![("logit", last.clone()), ("probability", probability), ("loss", Metric::Loss)], last)
+            }
+        };
+        let parts = Component::parse("heads,attention,mlp,block,attention_skip,mlp_skip", spec).unwrap();
+        for (label, metric) in metrics {
+            let sweep = Sweep::new_blocking(&model, &ids, metric).unwrap();
+            compare(&format!("{label}.clean"), &[sweep.clean()]);
+            for (by, replacement) in [
+                ("zero", Replacement::Scale(0.0)),
+                ("half", Replacement::Scale(0.5)),
+                ("mean", Replacement::Mean(vec![ids.clone(), other.clone()])),
+                ("resample", Replacement::Resample(other.clone())),
+            ] {
+                let found = sweep.ablate_blocking(&parts, &replacement, &Task::default()).unwrap();
+                compare(&format!("{label}.{by}"), &found.values);
+            }
+        }
+        for (place, kind) in
+            [("resid_pre", Kind::ResidPre), ("attn_out", Kind::AttnOut), ("mlp_out", Kind::MlpOut), ("z", Kind::Z)]
+        {
+            let places = Place::all(&[kind], spec, ids.len());
+            let found = patch_blocking(&model, &ids, &other, &patched, &places, &Task::default()).unwrap();
+            compare("patch.ends", &[found.clean, found.corrupted]);
+            compare(&format!("patch.{place}"), &found.shares());
+        }
+    }
 }

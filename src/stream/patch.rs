@@ -86,7 +86,7 @@ impl Patching {
 /// Puts a clean run's rows into a corrupted run, place by place.
 ///
 /// # Errors
-/// [`Error::Input`] for prompts of different lengths, a place that is not there, and where both runs have the same metric, so
+/// [`Error::Input`] for prompts of different lengths, a place that is not there, a loss, and where both runs have the same metric, so
 /// that there is nothing to restore; else as [`Sweep::run`].
 pub async fn patch(
     model: &Model,
@@ -100,6 +100,10 @@ pub async fn patch(
         let (clean, corrupted) = (clean.len(), corrupted.len());
         let what = "patching needs prompts of the same length";
         return Err(Error::Input(format!("{what}: the clean one has {clean} tokens, the corrupted one {corrupted}")));
+    }
+    if *metric == Metric::Loss {
+        let what = "a loss is of each prompt's own tokens: patching is judged by a logit, a probability or a cosine";
+        return Err(Error::Input(what.into()));
     }
     let original = Sweep::new(model, clean, metric.clone()).await?;
     let sweep = Sweep::new(model, corrupted, metric.clone()).await?;
