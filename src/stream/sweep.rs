@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::metric::surprise;
 use super::{Edit, Kind, Look, Metric, Point, Probe, Seen, Tensor, Trace, edited_points};
+use crate::encode::BATCH_TOKENS;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::schedule::{Dims, Purpose, Watch, record};
@@ -32,12 +33,6 @@ enum Start {
     Block(usize),
     /// Behind its attention.
     Z(usize),
-}
-
-/// Tokens of a batch beyond which a larger one is no faster.
-const MOST_TOKENS: usize = 1024;
-fn most_tokens() -> usize {
-    std::env::var("MT").ok().and_then(|x| x.parse().ok()).unwrap_or(MOST_TOKENS)
 }
 
 impl<'m> Sweep<'m> {
@@ -189,7 +184,7 @@ impl<'m> Sweep<'m> {
                 vectors: times(vectors).saturating_add(clean as u32),
                 ..Dims::default()
             };
-            runs * tokens <= most_tokens().min(program.max_tokens())
+            runs * tokens <= BATCH_TOKENS.min(program.max_tokens())
                 && program.workspace_bytes(dims) <= self.memory - self.memory / 8
         };
         let most = (2..=members.len()).take_while(|&runs| fits(runs)).last().unwrap_or(1);
@@ -278,7 +273,7 @@ pub(crate) async fn gather(
         let (now, later) = rest.split_at(fit.count().max(1));
         rest = later;
         let each: u64 = now.iter().map(bytes).sum();
-        let most = most_tokens().min((half / each) as usize);
+        let most = BATCH_TOKENS.min((half / each) as usize);
         let probe = Probe::new(model, &Purpose::Trace, Watch::taps(now)).await?;
         let mut first = 0;
         while first < texts.len() {
