@@ -233,6 +233,47 @@ fn what_cannot_be_is_refused() {
     assert!(matches!(sweep.ablate_blocking(&parts, &Replacement::Scale(0.0), &task), Err(Error::Cancelled)));
 }
 
+/// All that a sweep has on the GPU at any time is at most twice what the plain forward of the text has.
+#[test]
+fn a_sweep_takes_no_more_than_twice_the_memory_of_a_forward() {
+    // a device of its own, on which nothing else is allocated
+    let gpu = thalweg::Gpu::new_blocking(Default::default()).unwrap();
+    let taken = || gpu.device().generate_allocator_report().map(|report| report.total_allocated_bytes);
+    if taken().is_none() {
+        println!("skipped: this backend does not say what is allocated");
+        return;
+    }
+    let model = Model::load_blocking(&gpu, thalweg::RUSTBOOK, Default::default()).unwrap();
+    for (tokens, metric) in [(64, Metric::Logit { target: 7, against: None, position: 63 }), (48, Metric::Loss)] {
+        let ids: Vec<u32> = (0..tokens).map(|i| (i * 7 + 3) % 2048).collect();
+        let purpose = if metric == Metric::Loss { Purpose::Trace } else { Purpose::Score };
+        let plain = {
+            let probe = pollster::block_on(Probe::new(&model, &purpose, Watch::default())).unwrap();
+            probe.run_blocking(&[Look::new(&ids)]).unwrap();
+            taken().unwrap()
+        };
+        let sweep = Sweep::new_blocking(&model, &ids, metric).unwrap();
+        let most = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(taken().unwrap()));
+        let batches = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let progress = {
+            let (most, batches, device) = (most.clone(), batches.clone(), gpu.device().clone());
+            move |_, _| {
+                let taken = device.generate_allocator_report().unwrap().total_allocated_bytes;
+                most.fetch_max(taken, std::sync::atomic::Ordering::Relaxed);
+                batches.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        };
+        let task = Task { progress: Some(std::sync::Arc::new(progress)), ..Default::default() };
+        let parts = Component::parse("heads,block", model.spec()).unwrap();
+        sweep.ablate_blocking(&parts, &Replacement::Resample(ids.iter().rev().copied().collect()), &task).unwrap();
+        let most = most.load(std::sync::atomic::Ordering::Relaxed);
+        println!("{most} bytes in a sweep of {tokens} tokens, {plain} in a forward");
+        assert!(most <= 2 * plain, "{most} bytes in a sweep, {plain} in a forward");
+        // and it makes use of what it may: fewer batches than runs
+        assert!(batches.load(std::sync::atomic::Ordering::Relaxed) * 2 < parts.len());
+    }
+}
+
 /// Against the same computed in PyTorch with hooks on Hugging Face's models, in f64.
 #[test]
 fn sweeps_are_pytorchs() {

@@ -19,7 +19,7 @@ use crate::files::{
 };
 use crate::gpu::Gpu;
 use crate::schedule::{Batch, Choices, Head, Purpose, Recording, Watch, record};
-use crate::stream::{Look, Point, Probe, Trace};
+use crate::stream::{Edit, Look, Point, Probe, Trace, edited_points};
 use crate::task::Task;
 use crate::tune::Table;
 
@@ -218,14 +218,29 @@ impl Model {
     /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary; [`Error::OutOfMemory`],
     /// [`Error::DeviceLost`].
     pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        let probe = Probe::new(self, &Purpose::Trace, Watch::taps(points)).await?;
-        let mut seen = probe.run(&[Look::new(ids)]).await?;
-        Ok(seen.remove(0).trace)
+        self.trace_edited(ids, points, &[]).await
     }
 
     /// [`Model::trace`], blocking the calling thread.
     pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
         pollster::block_on(self.trace(ids, points))
+    }
+
+    /// [`Model::trace`] of a sequence in whose stream something is changed.
+    ///
+    /// # Errors
+    /// As [`Model::trace`], and [`Error::Input`] for an edit that the model cannot have.
+    pub async fn trace_edited(&self, ids: &[u32], points: &[Point], edits: &[Edit]) -> Result<Trace> {
+        edits.iter().try_for_each(|edit| edit.check(&self.spec))?;
+        let watch = Watch { edits: edited_points(edits), ..Watch::taps(points) };
+        let probe = Probe::new(self, &Purpose::Trace, watch).await?;
+        let mut seen = probe.run(&[Look { edits, ..Look::new(ids) }]).await?;
+        Ok(seen.remove(0).trace)
+    }
+
+    /// [`Model::trace_edited`], blocking the calling thread.
+    pub fn trace_edited_blocking(&self, ids: &[u32], points: &[Point], edits: &[Edit]) -> Result<Trace> {
+        pollster::block_on(self.trace_edited(ids, points, edits))
     }
 
     /// Tries what a recording runs besides what was tried at load.

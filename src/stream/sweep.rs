@@ -159,8 +159,13 @@ impl<'m> Sweep<'m> {
             Start::Block(block) => (Some(block), false),
             Start::Z(block) => (Some(block), true),
         };
-        let watch =
-            Watch { taps: self.metric.taps(self.model), edits: edited_points(edits), from, attended, only: None };
+        let watch = Watch {
+            taps: self.metric.taps(self.model),
+            edits: edited_points(edits),
+            from,
+            attended,
+            ..Watch::default()
+        };
         Probe::new(self.model, &self.metric.purpose(self.model), watch).await
     }
 

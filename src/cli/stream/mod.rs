@@ -1,8 +1,12 @@
 //! `thalweg stream`: instruments on the residual stream, a file each, and what they have in common.
 
+mod ablate;
 mod attribute;
 mod lens;
 mod measure;
+mod metric;
+mod patch;
+mod steer;
 mod tap;
 
 use std::path::PathBuf;
@@ -26,6 +30,9 @@ enum Command {
     Tap(tap::Tap),
     Attribute(attribute::Attribute),
     Measure(measure::Measure),
+    Ablate(ablate::Ablate),
+    Patch(patch::Patch),
+    Steer(steer::Steer),
 }
 
 impl Stream {
@@ -35,6 +42,9 @@ impl Stream {
             Command::Tap(command) => command.run(context),
             Command::Attribute(command) => command.run(context),
             Command::Measure(command) => command.run(context),
+            Command::Ablate(command) => command.run(context),
+            Command::Patch(command) => command.run(context),
+            Command::Steer(command) => command.run(context),
         }
     }
 }
