@@ -1,9 +1,9 @@
 //! What a sweep costs beside the same runs one by one: every head of every block removed in turn, and all numbers the same to
 //! the bit.
 //!
-//! `cargo bench --bench sweep` runs the embedded language model (loss and logit) and all-MiniLM-L6-v2 (cosine). CPU seconds are those of the
-//! whole process, software drivers included; on a GPU the wall clock is what counts. Both ways are run in turn, three times,
-//! after one of each; the least of each counts.
+//! `cargo bench --bench sweep` runs the embedded language model (logit and loss) and all-MiniLM-L6-v2 (cosine). CPU seconds are
+//! those of the whole process, software drivers included; on a GPU the wall clock is what counts. Both ways are run in turn,
+//! three times, after one of each; the least of each counts.
 
 use std::path::Path;
 use std::time::Instant;

@@ -62,8 +62,8 @@ fn vectors_may_stand_in_a_file_beside() {
     };
     let there = r#","vector":{"file":"v.safetensors","tensor":"blocks.1.hook_resid_post"}"#;
     let expected = Edit::new(point, Action::Add { vector: vectors, alpha: 1.0 });
-    assert_eq!(load(&edit(there)).unwrap(), [expected.clone()]);
-    assert_eq!(load(&edit(&format!(r#"{there},"tokens":"all","head":null"#))).unwrap(), [expected]);
+    assert_eq!(load(&edit(there)).unwrap(), vec![expected.clone()]);
+    assert_eq!(load(&edit(&format!(r#"{there},"tokens":"all","head":null"#))).unwrap(), vec![expected]);
     // a tensor of logits has rows
     let z = fixtures("decoders/llama_gqa/expected.safetensors");
     let row = |row| {

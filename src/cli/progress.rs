@@ -55,10 +55,6 @@ pub fn checking(total: u64) -> ProgressBar {
 pub fn counting(what: &'static str) -> ProgressBar {
     let bar = ProgressBar::new(0).with_message(what);
     bar.set_style(style("{msg} [{bar:40}] {pos}/{len} ({eta})"));
-/// The bar of runs under edits.
-pub fn sweeping(runs: u64) -> ProgressBar {
-    let bar = ProgressBar::new(runs);
-    bar.set_style(style("running [{bar:40}] {pos}/{len} ({eta})"));
     bar.with_finish(ProgressFinish::AndClear)
 }
 

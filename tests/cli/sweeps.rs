@@ -44,7 +44,7 @@ fn ablation() {
     fails(&["--by", "mean", "--other", "a"], 2, &["--other"]);
     fails(&["--reference", "x"], 2, &["--reference"]);
     fails(&["--target", "60000"], 4, &["60000"]);
-    fails(&["--target", "two words"], 4, &["two words", "tokens"]);
+    fails(&["--target", "two words"], 2, &["two words", "tokens"]);
     fails(&["--by", "resample", "--other", "a"], 4, &["8 tokens"]);
 }
 
@@ -140,6 +140,12 @@ fn steering() {
     assert!(wide.stderr.contains("warning: the vectors") && wide.stderr.contains("256 numbers"), "{}", wide.stderr);
     fs::write(&stack, "\n\n").unwrap();
     run(&[&["stream", "steer"], &sides[..]].concat()).fails(4, &["at least one prompt"]);
+
+    // a lens sees them too
+    let lens = |more: &[&str]| run(&[&["stream", "lens", "a value", "--json"], more].concat()).ok().json().remove(0);
+    let (plain, edited) = (lens(&[]), lens(&["--edits", &edits]));
+    assert_eq!(plain["rows"][3], edited["rows"][3]);
+    assert_ne!(plain["rows"][4], edited["rows"][4]);
 
     // what is tapped under edits is what the edits make
     let tapped = |more: &[&str]| {

@@ -91,7 +91,7 @@ impl Ablate {
         let metric = self.judge.of(&model, &ids)?;
         let title = title(&model, &metric);
         let sweep = Sweep::new_blocking(&model, &ids, metric)?;
-        let bar = progress::sweeping(components.len() as u64);
+        let bar = progress::counting("running");
         let found = sweep.ablate_blocking(&components, &replacement, &progress::task(&bar, &context.cancel));
         bar.finish_and_clear();
         let found = found?;

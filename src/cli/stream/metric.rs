@@ -6,16 +6,16 @@ use thalweg::schedule::{Purpose, Watch};
 use thalweg::stream::{Look, Metric, Probe};
 use thalweg::{Error, Model};
 
-use super::ids_of;
+use super::{ids_of, token};
 
 /// What runs are judged by.
 #[derive(Args)]
 pub struct Judge {
-    /// Token whose logit counts: its id, or a text that is one token (" river")
-    #[arg(long, value_name = "ID|TEXT")]
+    /// Token whose logit counts, by its id or its text (" river")
+    #[arg(long, value_name = "ID|TOKEN", allow_hyphen_values = true)]
     target: Option<String>,
     /// Token whose logit is taken off
-    #[arg(long, value_name = "ID|TEXT", requires = "target")]
+    #[arg(long, value_name = "ID|TOKEN", allow_hyphen_values = true, requires = "target")]
     against: Option<String>,
     /// The target's probability instead of its logit
     #[arg(long, requires = "target", conflicts_with = "against")]
@@ -94,18 +94,6 @@ pub fn title(model: &Model, metric: &Metric) -> String {
         }
         Metric::Loss => "loss in nats a token".into(),
         Metric::Cosine { .. } => "cosine of the vectors".into(),
-    }
-}
-
-/// A token by its id, or by the text that it alone is.
-fn token(model: &Model, text: &str) -> Result<u32> {
-    if let Ok(id) = text.parse() {
-        return Ok(id);
-    }
-    let ids = model.tokenizer()?.encode(text, usize::MAX, false)?.ids;
-    match ids[..] {
-        [id] => Ok(id),
-        _ => Err(Error::Input(format!("{text:?} is {} tokens of this model, and not one: {ids:?}", ids.len())).into()),
     }
 }
 

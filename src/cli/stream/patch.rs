@@ -23,7 +23,7 @@ likely less what the corrupted one does. Encoders by the cosine with the clean p
 \"position\",\"head\",\"value\",\"share\"}]}; position or head is null.
 
 Example:
-  thalweg stream patch \"The trait is implemented for the\" --corrupted \"The value is implemented for the\" --target 5";
+  thalweg stream patch \"The vector is stored on the\" --corrupted \"The string is stored on the\"";
 
 /// What of a clean run brings a corrupted run back, place by place
 #[derive(Args)]
@@ -64,7 +64,7 @@ impl Patch {
         let mut places = Place::all(&kinds, model.spec(), clean.len());
         places.retain(|place| points.contains(&place.point));
         let metric = self.judge.between(&model, &clean, &corrupted)?;
-        let bar = progress::sweeping(places.len() as u64);
+        let bar = progress::counting("running");
         let task = progress::task(&bar, &context.cancel);
         let found = patch_blocking(&model, &clean, &corrupted, &metric, &places, &task);
         bar.finish_and_clear();

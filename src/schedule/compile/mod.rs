@@ -177,7 +177,8 @@ impl Recorder<'_> {
                 Word::Extent(extent) => Some(&mut extent.dim),
                 _ => None,
             });
-            let dims = extents.chain([&mut dispatch.grid.extent.dim, &mut dispatch.work.dim]);
+            let grids = dispatch.tilings.iter_mut().map(|tiling| &mut tiling.grid.extent.dim);
+            let dims = extents.chain(grids).chain([&mut dispatch.grid.extent.dim, &mut dispatch.work.dim]);
             dims.filter(|dim| **dim == Dim::Tokens).for_each(|dim| *dim = Dim::Sequences);
         }
         self.recording.commands.push(Command::Dispatch(dispatch));
