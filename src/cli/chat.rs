@@ -12,6 +12,7 @@ use rustyline::{Config, Editor};
 use thalweg::chat::Asked;
 use thalweg::{ChatOptions, Error, LoadOptions, RUSTBOOK, SessionOptions, Task};
 
+use super::changes::Changes;
 use super::choice::Choice;
 use super::{Context, count, progress, say};
 
@@ -52,6 +53,8 @@ pub struct Chat {
     max_tokens: usize,
     #[command(flatten)]
     choice: Choice,
+    #[command(flatten)]
+    changes: Changes,
 }
 
 /// Where messages come from.
@@ -75,7 +78,12 @@ impl Chat {
         sampling.validate()?;
         let decoder = context.decoder(&self.model, LoadOptions::default())?;
         let options = ChatOptions {
-            session: SessionOptions { sampling, ignore_eos: self.choice.ignore_eos, ..Default::default() },
+            session: SessionOptions {
+                sampling,
+                ignore_eos: self.choice.ignore_eos,
+                edits: self.changes.load(decoder.model())?.into(),
+                ..Default::default()
+            },
             system: self.system.clone(),
             max_tokens: self.max_tokens,
             stops: self.choice.stop.clone(),

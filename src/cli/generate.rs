@@ -9,6 +9,7 @@ use clap::{ArgGroup, Args};
 use serde::Serialize;
 use thalweg::{Decoder, Error, LoadOptions, RUSTBOOK, Session, SessionOptions, TextStream};
 
+use super::changes::Changes;
 use super::choice::Choice;
 use super::{Context, Ids, count, progress, say};
 
@@ -21,7 +22,8 @@ the most probable token; above it, the same seed gives the same text.
 \"dispatches\":{\"prefill_chunk\",\"decode_step\"}}
 
 Example:
-  thalweg generate --model SmolLM2-135M --prompt \"The river\" --max-tokens 64";
+  thalweg generate --model SmolLM2-135M --prompt \"The river\" --max-tokens 64
+  thalweg generate --prompt \"Ownership is\" --steer calm.safetensors@3*2";
 
 /// Continues a text with a language model
 #[derive(Args)]
@@ -41,6 +43,8 @@ pub struct Generate {
     max_tokens: usize,
     #[command(flatten)]
     choice: Choice,
+    #[command(flatten)]
+    changes: Changes,
     /// Prints one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
@@ -110,6 +114,7 @@ impl Generate {
         let options = SessionOptions {
             sampling,
             ignore_eos: self.choice.ignore_eos,
+            edits: self.changes.load(decoder.model())?.into(),
             // most texts end long before a generous limit; the cache grows by itself
             reserve: prompt.len() + self.max_tokens.min(1024),
             ..Default::default()

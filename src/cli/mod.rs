@@ -1,6 +1,7 @@
 //! What all subcommands share: their common options, exit codes, errors, interruption and warnings.
 
 mod bench;
+mod changes;
 mod chat;
 mod check;
 mod choice;

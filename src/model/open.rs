@@ -18,8 +18,8 @@ use crate::files::{
     Checkpoint, Config, Encoded, Gguf, SentenceConfig, Source, Tokenizer, eos_ids, gguf_chat_templates, gguf_eos_ids,
 };
 use crate::gpu::Gpu;
-use crate::schedule::{Batch, Choices, Purpose, Recording, Watch, record};
-use crate::stream::{Look, Point, Probe, Trace};
+use crate::schedule::{Batch, Choices, Head, Purpose, Recording, Watch, record};
+use crate::stream::{Edit, Look, Point, Probe, Trace, edited_points};
 use crate::task::Task;
 use crate::tune::Table;
 
@@ -69,6 +69,8 @@ pub struct Model {
     pub(crate) weights: Arc<[wgpu::Buffer]>,
     pub(crate) choices: Choices,
     weight_bytes: u64,
+    /// What makes a vector of an encoder's stream.
+    head: Head,
     /// Names the weights and how they are stored, for files that belong to them.
     pub(crate) fingerprint: String,
 }
@@ -99,7 +101,7 @@ impl Model {
         options: &LoadOptions,
     ) -> Result<Self> {
         let (weight_bytes, fingerprint) = (layout.bytes(), files.fingerprint(&layout)?);
-        let Files { path, origin, spec, tokenizer, template, max_text, sources, .. } = files;
+        let Files { path, origin, spec, sentence, tokenizer, template, max_text, sources, .. } = files;
         let Layout { parameters, tensors } = layout;
         let tried = options.choices.is_none() && !options.skip_self_check;
         let variants = {
@@ -132,6 +134,7 @@ impl Model {
             weights,
             choices,
             weight_bytes,
+            head: Head { pooling: sentence.pooling, normalize: sentence.normalize },
             fingerprint,
         })
     }
@@ -194,6 +197,16 @@ impl Model {
         self.tokenizer()?.encode(text, self.max_text, true)
     }
 
+    /// How the stream of an encoder becomes one vector, `None` of a language model.
+    pub fn head(&self) -> Option<&Head> {
+        Some(&self.head).filter(|_| !self.spec.is_decoder())
+    }
+
+    /// What names the model's weights and how they are stored, for files that belong to them.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     /// Bytes of the weights on the GPU.
     pub fn weight_bytes(&self) -> u64 {
         self.weight_bytes
@@ -205,14 +218,29 @@ impl Model {
     /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary; [`Error::OutOfMemory`],
     /// [`Error::DeviceLost`].
     pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        let probe = Probe::new(self, &Purpose::Trace, Watch::taps(points)).await?;
-        let mut seen = probe.run(&[Look::new(ids)]).await?;
-        Ok(seen.remove(0).trace)
+        self.trace_edited(ids, points, &[]).await
     }
 
     /// [`Model::trace`], blocking the calling thread.
     pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
         pollster::block_on(self.trace(ids, points))
+    }
+
+    /// [`Model::trace`] of a sequence in whose stream something is changed.
+    ///
+    /// # Errors
+    /// As [`Model::trace`], and [`Error::Input`] for an edit that the model cannot have.
+    pub async fn trace_edited(&self, ids: &[u32], points: &[Point], edits: &[Edit]) -> Result<Trace> {
+        edits.iter().try_for_each(|edit| edit.check(&self.spec))?;
+        let watch = Watch { edits: edited_points(edits), ..Watch::taps(points) };
+        let probe = Probe::new(self, &Purpose::Trace, watch).await?;
+        let mut seen = probe.run(&[Look { edits, ..Look::new(ids) }]).await?;
+        Ok(seen.remove(0).trace)
+    }
+
+    /// [`Model::trace_edited`], blocking the calling thread.
+    pub fn trace_edited_blocking(&self, ids: &[u32], points: &[Point], edits: &[Edit]) -> Result<Trace> {
+        pollster::block_on(self.trace_edited(ids, points, edits))
     }
 
     /// Tries what a recording runs besides what was tried at load.

@@ -73,7 +73,7 @@ impl Model {
             sites: Vec::new(),
             only: None,
             held: false,
-            resumed: false,
+            resumed: 0,
             output: Some((Slot::Stream, Extent::new(columns as u64, Dim::Tokens))),
             tile: 1,
             bounds: Bounds { ids: self.spec.vocab_size as u32, positions: u32::MAX, types: 1 },

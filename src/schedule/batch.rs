@@ -343,7 +343,7 @@ mod tests {
             sites: Vec::new(),
             only: None,
             held: false,
-            resumed: false,
+            resumed: 0,
             output: None,
             tile: 32,
             bounds: Bounds { ids: 4, positions: 4, types: 1 },

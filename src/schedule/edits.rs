@@ -152,21 +152,20 @@ impl Edits {
                 return Err(Error::Input(format!("the vector of an edit of token {token} is not in the batch")));
             }
         }
-        if recording.resumed {
-            self.check_resumed(sites)?;
-        }
-        Ok(())
+        (0..recording.resumed).try_for_each(|site| self.check_resumed(site, &sites[site]))
     }
 
-    /// Where there is no embedding, every row of the stream comes from the batch.
-    fn check_resumed(&self, sites: &[Site]) -> Result<()> {
+    /// Where a forward begins behind the embedding, every row comes from the batch.
+    fn check_resumed(&self, number: usize, site: &Site) -> Result<()> {
         let set = |first: &u32| {
             let change = self.changes.get(*first as usize);
-            change.is_some_and(|c| c.operation == Operation::Set as u32 && c.columns as usize == sites[0].columns)
+            change.is_some_and(|c| c.operation == Operation::Set as u32 && c.columns as usize == site.columns)
         };
-        match self.chains(0).iter().position(|first| !set(first)) {
+        match self.chains(number).iter().position(|first| !set(first)) {
             None => Ok(()),
-            Some(token) => Err(Error::Input(format!("a forward without embedding needs the stream of token {token}"))),
+            Some(token) => {
+                Err(Error::Input(format!("a forward that begins at {} needs the rows of token {token}", site.point)))
+            }
         }
     }
 }

@@ -100,6 +100,11 @@ impl Program {
         self.lease(dims, cache).map(drop)
     }
 
+    /// Bytes of the workspace that a batch of that size gets.
+    pub(crate) fn workspace_bytes(&self, dims: Dims) -> u64 {
+        self.recording.workspace_bytes(&self.round_up(self.recording.sized_by(dims)))
+    }
+
     /// Runs one batch.
     ///
     /// # Errors

@@ -383,8 +383,8 @@ pub struct Recording {
     pub only: Option<std::ops::Range<usize>>,
     /// Whether captures stay on the GPU.
     pub held: bool,
-    /// Whether it begins behind the embedding: every row of the stream must then be set at the first site.
-    pub resumed: bool,
+    /// Where it begins behind the embedding: the first so many sites, at which every row must be set.
+    pub resumed: usize,
     /// What comes back, and its size in f32 elements; `None` where only captures do.
     pub output: Option<(Slot, Extent)>,
     /// Queries in an attention tile.
@@ -461,13 +461,16 @@ impl Recording {
         }
     }
 
-    /// Bytes of a workspace for batches of that size: the stream, buffers between kernels, the upload and the readback.
+    /// Bytes of a workspace for batches of that size: the stream, buffers between kernels, captures, the upload and the
+    /// readback.
     pub fn workspace_bytes(&self, dims: &Dims) -> u64 {
         let scratch: u64 = (0..self.scratch.len()).map(|i| self.bytes(Slot::Scratch(i), dims)).sum();
         let inputs: u64 = Input::ALL.iter().map(|&input| self.bytes(Slot::Input(input), dims)).sum();
         let output = self.output.map_or(0, |(_, extent)| 4 * extent.of(dims));
+        // each capture is copied twice: into a buffer of its own, and into the one that is read
+        let captures: u64 = self.captures.iter().map(|c| 8 * c.size.of(dims)).sum();
         let params = 256 * self.dispatches().count() as u64;
-        self.bytes(Slot::Stream, dims) + scratch + inputs + output + params
+        self.bytes(Slot::Stream, dims) + scratch + inputs + output + captures + params
     }
 
     /// The arithmetic of a forward over a batch of that size.

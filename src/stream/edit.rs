@@ -118,6 +118,16 @@ impl Edit {
         Ok(())
     }
 
+    /// The tokens whose rows are changed, of so many.
+    pub(crate) fn rows(&self, tokens: usize) -> Range<usize> {
+        self.tokens.start.min(tokens)..self.tokens.end.min(tokens)
+    }
+
+    /// The numbers that it brings along.
+    pub(crate) fn numbers(&self) -> usize {
+        self.vector().map_or(0, |vector| vector.len())
+    }
+
     /// Its columns in a row of the point.
     fn columns(&self, spec: &Spec) -> Range<usize> {
         let width = self.point.width(spec);

@@ -1,8 +1,10 @@
 //! Stream points, with TransformerLens' spelling: the table of all kinds, their names, and the `--points` syntax.
 
 use std::fmt;
+use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::files::quote;
 use crate::model::{Placement, Positions, Spec};
 
 /// What is seen at a point. Shapes are without a batch dimension.
@@ -109,6 +111,11 @@ impl Kind {
         !matches!(self, Kind::Pattern | Kind::Result | Kind::TokEmbed | Kind::PosEmbed | Kind::TypeEmbed)
     }
 
+    /// Whether every block has one.
+    pub fn is_per_block(self) -> bool {
+        self.row().per_block
+    }
+
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Kind> {
         TABLE.iter().map(|r| r.kind)
@@ -192,6 +199,21 @@ impl fmt::Display for Point {
     }
 }
 
+impl FromStr for Point {
+    type Err = Error;
+
+    /// From the full name; whether a model has the point is another question.
+    fn from_str(name: &str) -> Result<Self> {
+        let (block, own) = match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+            Some((block, own)) => (block.parse().ok(), own),
+            None => (None, name),
+        };
+        let row = TABLE.iter().find(|row| row.name == own && row.per_block == block.is_some());
+        let none = || Error::Input(format!("{} is no stream point", quote(name)));
+        row.map(|row| Point::new(block.unwrap_or(0), row.kind)).ok_or_else(none)
+    }
+}
+
 /// Points from a comma-separated list: full names, kinds for every block (`resid_post`, `attn.hook_q`, `t1`…`t5`, `h`),
 /// kinds of one block (`resid_post@3`), or `all` (all but the patterns). The order is the stream's, without repeats.
 ///
@@ -263,6 +285,15 @@ mod tests {
     }
 
     #[test]
+    fn names_of_no_point() {
+        for name in
+            ["", "blocks.0", "blocks.0.", "blocks.-1.attn.hook_z", "blocks.0.logits", "attn.hook_z", "hook_resid_pre"]
+        {
+            assert!(name.parse::<Point>().is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
     fn points_follow_the_placement() {
         let names = |placement, text: &str| parse_points(text, &spec(placement)).map(|points| points.len());
         assert_eq!(names(Placement::Pre, "all").unwrap(), 1 + 2 * 9);
@@ -278,6 +309,8 @@ mod tests {
     #[test]
     fn every_kind_has_one_row() {
         for kind in Kind::all() {
+            let point = Point::new(if kind.is_per_block() { 12 } else { 0 }, kind);
+            assert_eq!(point.to_string().parse::<Point>().unwrap(), point);
             assert_eq!(kind.row().kind, kind);
             assert_eq!(TABLE.iter().filter(|r| r.kind == kind).count(), 1);
         }

@@ -28,6 +28,8 @@ pub struct Look<'a> {
     pub edits: &'a [Edit],
     /// Where the probe begins behind the embedding: the stream there, f32 `[tokens, d_model]`.
     pub stream: Option<&'a [f32]>,
+    /// Where the probe begins behind a block's attention: z there, f32 `[tokens, heads, d_head]`.
+    pub z: Option<&'a [f32]>,
     /// Of [`Purpose::Score`]: the position whose logits come back.
     pub position: usize,
 }
@@ -35,7 +37,7 @@ pub struct Look<'a> {
 impl<'a> Look<'a> {
     /// A sequence as it is; the logits, where they are asked for, are its last token's.
     pub fn new(ids: &'a [u32]) -> Self {
-        Look { ids, edits: &[], stream: None, position: ids.len().saturating_sub(1) }
+        Look { ids, edits: &[], stream: None, z: None, position: ids.len().saturating_sub(1) }
     }
 }
 
@@ -101,6 +103,9 @@ impl<'m> Probe<'m> {
         if watch.from.is_some_and(|block| block > model.spec.num_hidden_layers) {
             let (from, blocks) = (watch.from.unwrap_or(0), model.spec.num_hidden_layers);
             return Err(Error::Input(format!("a forward that begins with block {from} of {blocks}")));
+        }
+        if watch.attended && watch.from.is_none_or(|block| block >= model.spec.num_hidden_layers) {
+            return Err(Error::Input("a forward that begins behind the attention of no block".into()));
         }
         let recording = record(&model.spec, &model.tensors, purpose, model.choices, &watch);
         model.try_variants(&recording).await?;
@@ -170,7 +175,7 @@ impl<'m> Probe<'m> {
     }
 
     fn push(&self, batch: &mut Batch, uploaded: &mut Uploaded, look: &Look<'_>) -> Result<()> {
-        let Look { ids, edits, stream, position } = *look;
+        let Look { ids, edits, stream, z, position } = *look;
         let spec = &self.model.spec;
         self.model.check_length(ids)?;
         if position >= ids.len() {
@@ -186,34 +191,24 @@ impl<'m> Probe<'m> {
         let input = Encoded { ids: ids.to_vec(), type_ids: vec![0; ids.len()], untruncated: ids.len() };
         self.model.push(batch, &input, 0)?;
         batch.end_at(position);
-        if let (Some(stream), Some(_)) = (stream, self.watch.from) {
-            self.set_stream(batch, uploaded, first, stream, ids.len())?;
+        // what a batch lacks is noticed by its own check
+        let sites = self.program.recording().sites.iter().take(self.program.recording().resumed);
+        for ((site, number), rows) in sites.zip(0..).zip([stream, z]) {
+            let Some(rows) = rows else { continue };
+            let columns = site.columns;
+            if rows.len() != ids.len() * columns {
+                let (has, tokens, point) = (rows.len(), ids.len(), site.point);
+                return Err(Error::Input(format!("{has} numbers at {point} for {tokens} tokens of {columns}")));
+            }
+            let place = uploaded.place(batch, rows);
+            for token in 0..ids.len() {
+                let vector = place + (token * columns) as u32;
+                let (operation, alpha, token) = (Operation::Set, 1.0, first + token);
+                let edit = RowEdit { token, columns: 0..columns, operation, alpha, vector };
+                batch.edit(&self.program.recording().sites, number, edit);
+            }
         }
         enter(edits, spec, self.program.recording(), batch, uploaded, first..first + ids.len(), 0);
-        Ok(())
-    }
-
-    /// The stream before the first block, row by row.
-    fn set_stream(
-        &self,
-        batch: &mut Batch,
-        uploaded: &mut Uploaded,
-        first: usize,
-        stream: &[f32],
-        tokens: usize,
-    ) -> Result<()> {
-        let columns = self.model.spec.hidden_size;
-        if stream.len() != tokens * columns {
-            let length = stream.len();
-            return Err(Error::Input(format!("a stream of {length} numbers for {tokens} tokens of {columns}")));
-        }
-        let place = uploaded.place(batch, stream);
-        for token in 0..tokens {
-            let vector = place + (token * columns) as u32;
-            let (operation, alpha) = (Operation::Set, 1.0);
-            let edit = RowEdit { token: first + token, columns: 0..columns, operation, alpha, vector };
-            batch.edit(&self.program.recording().sites, 0, edit);
-        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod machine;
 mod quantize;
 mod search;
 mod stream;
+mod sweeps;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

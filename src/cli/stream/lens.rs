@@ -8,8 +8,9 @@ use serde::Serialize;
 use thalweg::Model;
 use thalweg::stream::{Distribution, Lens as LogitLens, LensRow, LensView, Reading};
 
-use super::super::{Context, Usage, progress};
-use super::Subject;
+use super::super::changes::Changes;
+use super::super::{Context, progress};
+use super::{Subject, token};
 
 const NOTES: &str = "Each row of the stream goes through the model's own final norm and head, biases and soft cap \
 included. A row for each block's input, then one for the last block's output, which is what the model says. Without --json \
@@ -26,6 +27,8 @@ Example:
 pub struct Lens {
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    changes: Changes,
     /// How many of the likeliest tokens, 64 at most; the table shows the first
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=64))]
     top: u16,
@@ -41,9 +44,11 @@ impl Lens {
     pub fn run(self, context: &Context) -> Result<()> {
         let (model, ids) = self.subject.load(context)?;
         let target = self.target.as_deref().map(|target| token(&model, target)).transpose()?;
-        let lens = LogitLens::new_blocking(&model, self.top.into(), &[])?;
+        let edits = self.changes.load(&model)?;
+        let points: Vec<_> = edits.iter().map(|edit| edit.point).collect();
+        let lens = LogitLens::new_blocking(&model, self.top.into(), &points)?;
         let bar = progress::counting("reading rows");
-        let view = lens.read_blocking(&ids, &[], target, &progress::task(&bar, &context.cancel));
+        let view = lens.read_blocking(&ids, &edits, target, &progress::task(&bar, &context.cancel));
         bar.finish_and_clear();
         let view = view?;
         match self.json {
@@ -51,21 +56,6 @@ impl Lens {
             false => print_table(&view, &model)?,
         }
         Ok(())
-    }
-}
-
-/// A token by its id, or by its text as a tokenizer splits it.
-fn token(model: &Model, target: &str) -> Result<u32> {
-    if let Ok(id) = target.parse() {
-        return Ok(id);
-    }
-    let tokenizer = model.tokenizer()?;
-    if let Some(id) = tokenizer.token_id(target) {
-        return Ok(id);
-    }
-    match tokenizer.encode(target, usize::MAX, false)?.ids[..] {
-        [id] => Ok(id),
-        ref ids => Err(Usage(format!("--target {target:?} is {} tokens and not one: give its id", ids.len())).into()),
     }
 }
 

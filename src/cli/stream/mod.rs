@@ -1,8 +1,12 @@
 //! `thalweg stream`: instruments on the residual stream, a file each, and what they have in common.
 
+mod ablate;
 mod attribute;
 mod lens;
 mod measure;
+mod metric;
+mod patch;
+mod steer;
 mod tap;
 
 use std::path::PathBuf;
@@ -11,7 +15,7 @@ use anyhow::Result;
 use clap::{ArgGroup, Args, Subcommand};
 use thalweg::{Model, RUSTBOOK};
 
-use super::{Context, Ids, say};
+use super::{Context, Ids, Usage, say};
 
 /// Looks into the residual stream
 #[derive(Args)]
@@ -26,6 +30,9 @@ enum Command {
     Tap(tap::Tap),
     Attribute(attribute::Attribute),
     Measure(measure::Measure),
+    Ablate(ablate::Ablate),
+    Patch(patch::Patch),
+    Steer(steer::Steer),
 }
 
 impl Stream {
@@ -35,6 +42,9 @@ impl Stream {
             Command::Tap(command) => command.run(context),
             Command::Attribute(command) => command.run(context),
             Command::Measure(command) => command.run(context),
+            Command::Ablate(command) => command.run(context),
+            Command::Patch(command) => command.run(context),
+            Command::Steer(command) => command.run(context),
         }
     }
 }
@@ -73,4 +83,19 @@ fn ids_of(model: &Model, text: &str) -> Result<Vec<u32>> {
         say("warning", &format!("the text has {all} tokens, and only the first {kept} count"));
     }
     Ok(encoded.ids)
+}
+
+/// A token by its id, or by its text as a tokenizer splits it.
+fn token(model: &Model, text: &str) -> Result<u32> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let tokenizer = model.tokenizer()?;
+    if let Some(id) = tokenizer.token_id(text) {
+        return Ok(id);
+    }
+    match tokenizer.encode(text, usize::MAX, false)?.ids[..] {
+        [id] => Ok(id),
+        ref ids => Err(Usage(format!("{text:?} is {} tokens and not one: give its id", ids.len())).into()),
+    }
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use thalweg::files::safetensors::{self, TensorData, TensorOut};
 use thalweg::stream::{Trace, parse_points};
 
+use super::super::changes::Changes;
 use super::super::{Context, count};
 use super::Subject;
 
@@ -26,6 +27,8 @@ Example:
 pub struct Tap {
     #[command(flatten)]
     subject: Subject,
+    #[command(flatten)]
+    changes: Changes,
     /// Points to watch, separated by commas
     #[arg(long, value_name = "P,…")]
     points: String,
@@ -38,7 +41,7 @@ impl Tap {
     pub fn run(self, context: &Context) -> Result<()> {
         let (model, ids) = self.subject.load(context)?;
         let points = parse_points(&self.points, model.spec())?;
-        let trace = model.trace_blocking(&ids, &points)?;
+        let trace = model.trace_edited_blocking(&ids, &points, &self.changes.load(&model)?)?;
         let bytes = save(&trace, &self.out, &self.subject.model.display().to_string())?;
         let (tensors, tokens) = (count(trace.tensors.len() as u64, "point"), count(ids.len() as u64, "token"));
         let _ = writeln!(io::stderr(), "wrote {tensors} of {tokens} ({bytes} bytes) to {}", self.out.display());

@@ -14,7 +14,7 @@ use crate::kernels::rope::Rope;
 use crate::kernels::softmax::Softmax;
 use crate::kernels::split_heads::SplitHeads;
 use crate::model::{Block, Linear, Norm, Placement, QkNorm, Tensors};
-use crate::schedule::recording::{Capture, Command, Dim, Extent, Input, Slot};
+use crate::schedule::recording::{Capture, Command, Dim, Extent, Input, Site, Slot};
 use crate::stream::{Kind, Point};
 
 /// The end of attention or of the FFN.
@@ -70,7 +70,7 @@ impl Recorder<'_> {
         if from >= tensors.blocks.len() {
             return; // nor are there buffers between kernels
         }
-        let rows = self.rows();
+        let mut rows = self.rows();
         for (l, block) in tensors.blocks.iter().enumerate().skip(from) {
             let spec = self.spec;
             let post_norm = spec.placement == Placement::Post;
@@ -83,13 +83,24 @@ impl Recorder<'_> {
             let mlp =
                 Sublayer { last: &block.down, term: Kind::MlpOut, skip: Kind::MlpSkip, post_norm: block.mlp_post_norm };
             let before = |norm: Option<Norm>| norm.filter(|_| !post_norm);
-            self.tap_row(l, Slot::Stream, Kind::ResidPre);
-            let input = self.normed(before(block.attention_norm), &rows);
-            self.project(l, block, input, &rows);
-            if *self.purpose == Purpose::Prefill && l + 1 == tensors.blocks.len() {
-                break; // nobody reads what the last block would add
+            let last = l + 1 == tensors.blocks.len();
+            if self.watch.attended && self.watch.from == Some(l) {
+                let columns = spec.num_attention_heads * spec.head_size;
+                let point = Point::new(l, Kind::Z);
+                self.site(Site { point, values: rows.z, stride: columns, first: 0, columns });
+            } else {
+                self.tap_row(l, Slot::Stream, Kind::ResidPre);
+                let input = self.normed(before(block.attention_norm), &rows);
+                self.project(l, block, input, &rows);
+                if *self.purpose == Purpose::Prefill && last {
+                    break; // nobody reads what the last block would add
+                }
+                self.attend(l, tensors, &rows);
             }
-            self.attend(l, tensors, &rows);
+            self.tap_z(l, block, &rows);
+            if *self.purpose == Purpose::Score && last && !self.touches_after_z(l) {
+                rows.z = self.leave(rows.z); // only these rows' logits are read
+            }
             if spec.placement == Placement::Parallel {
                 // the FFN's input is the block's own, so it is taken before attention is added
                 let input = self.normed(block.mlp_norm, &rows);
@@ -207,10 +218,43 @@ impl Recorder<'_> {
                 Attention { form: self.choices.attention, heads, bias: tensors.relative_bias, z: rows.z }.dispatch(),
             );
         }
-        self.tap(l, rows.z, width, &[(Kind::Z, 0..width)]);
+        self.edit(l, Kind::Z, rows.z, width, 0..width);
+    }
+
+    /// What attention gives, seen head by head; it was edited already.
+    fn tap_z(&mut self, l: usize, block: &Block, rows: &Rows) {
+        let width = self.spec.num_attention_heads * self.spec.head_size;
+        self.see(l, rows.z, width, &[(Kind::Z, 0..width)]);
         if self.wants(l, Kind::Result) {
-            self.result(l, &tensors.blocks[l].o, rows);
+            self.result(l, &block.o, rows);
         }
+    }
+
+    /// Whether a point of a block behind z is watched or edited.
+    fn touches_after_z(&self, l: usize) -> bool {
+        let kinds = [
+            Kind::AttnSkip,
+            Kind::AttnOut,
+            Kind::ResidMid,
+            Kind::NormalizedResidMid,
+            Kind::MlpSkip,
+            Kind::MlpOut,
+            Kind::ResidPost,
+            Kind::NormalizedResidPost,
+        ];
+        kinds.into_iter().any(|kind| self.touches(l, kind))
+    }
+
+    /// The row of each sequence whose logits are wanted leaves the others behind: the stream's goes on in a buffer of its own,
+    /// and z's in the one that this returns.
+    fn leave(&mut self, z: Slot) -> Slot {
+        let (width, d) = (self.spec.num_attention_heads * self.spec.head_size, self.spec.hidden_size);
+        let last_z = self.scratch("z alone", width, Dim::Sequences);
+        let stream = self.scratch("stream alone", d, Dim::Sequences);
+        self.last_rows(z, width, last_z);
+        self.last_rows(Slot::Stream, d, stream);
+        self.alone = Some(stream);
+        last_z
     }
 
     /// What each head adds: its part of z through W_O, without the bias.

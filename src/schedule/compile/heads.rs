@@ -90,13 +90,27 @@ impl Recorder<'_> {
     /// The logits after each sequence's last token.
     pub fn score(&mut self, tensors: &Tensors) {
         let columns = self.spec.hidden_size;
-        let (mode, rows) = (Pooling::LastToken, MatMul::SEQUENCES);
-        let last = self.scratch("last token", columns, Dim::Sequences);
-        self.push(Pool { mode, columns, pooled: last, out_columns: columns, out_first: 0 }.dispatch());
+        let rows = MatMul::SEQUENCES;
+        let last = match self.alone {
+            Some(last) => last,
+            None => {
+                let last = self.scratch("last token", columns, Dim::Sequences);
+                self.last_rows(Slot::Stream, columns, last);
+                last
+            }
+        };
         let last = self.final_norm(tensors, last, rows);
         let Some(head) = &tensors.head else { return };
         let logits = self.logits(head, last, rows);
         self.recording.output = Some((logits, Extent::new(self.spec.vocab_size as u64, Dim::Sequences)));
+    }
+
+    /// The row of each sequence's last token, of the stream or of another buffer.
+    pub fn last_rows(&mut self, from: Slot, columns: usize, pooled: Slot) {
+        let mode = Pooling::LastToken;
+        let mut dispatch = Pool { mode, columns, pooled, out_columns: columns, out_first: 0 }.dispatch();
+        dispatch.bindings.iter_mut().filter(|slot| **slot == Slot::Stream).for_each(|slot| *slot = from);
+        self.push(dispatch);
     }
 
     /// An encoder's vectors, one for each sequence.

@@ -104,6 +104,9 @@ pub struct Watch {
     pub from: Option<usize>,
     /// What passes the taps stays on the GPU, for [`Probe::hold`](crate::stream::Probe::hold).
     pub held: bool,
+    /// The attention of that block is done too, up to z, which comes with the batch as well, at the second site. Nothing in
+    /// front of z is passed in the block then.
+    pub attended: bool,
     /// Only these tokens come back, of batches of one sequence that has them. A pattern comes back as a whole.
     pub only: Option<std::ops::Range<usize>>,
 }
@@ -125,7 +128,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         sites: Vec::new(),
         only: watch.only.clone(),
         held: watch.held,
-        resumed: watch.from.is_some(),
+        resumed: usize::from(watch.from.is_some()) + usize::from(watch.attended),
         output: None,
         tile: attention::tile(spec.head_size),
         bounds: Bounds {
@@ -138,7 +141,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         },
         pairs: [0, 1].map(|i| spec.ropes.get(i).map_or(0, |rope| rope.pairs)),
     };
-    let mut recorder = Recorder { spec, purpose, choices, watch, recording };
+    let mut recorder = Recorder { spec, purpose, choices, watch, alone: None, recording };
     match watch.from {
         None => recorder.embed(tensors),
         Some(block) => recorder.resume(block),
@@ -161,11 +164,23 @@ struct Recorder<'a> {
     purpose: &'a Purpose,
     choices: Choices,
     watch: &'a Watch,
+    /// From here on only one row of each sequence goes on, in this buffer instead of the stream.
+    alone: Option<Slot>,
     recording: Recording,
 }
 
 impl Recorder<'_> {
-    fn push(&mut self, dispatch: Dispatch) {
+    fn push(&mut self, mut dispatch: Dispatch) {
+        if let Some(rows) = self.alone {
+            dispatch.bindings.iter_mut().filter(|slot| **slot == Slot::Stream).for_each(|slot| *slot = rows);
+            let extents = dispatch.params.iter_mut().filter_map(|word| match word {
+                Word::Extent(extent) => Some(&mut extent.dim),
+                _ => None,
+            });
+            let grids = dispatch.tilings.iter_mut().map(|tiling| &mut tiling.grid.extent.dim);
+            let dims = extents.chain(grids).chain([&mut dispatch.grid.extent.dim, &mut dispatch.work.dim]);
+            dims.filter(|dim| **dim == Dim::Tokens).for_each(|dim| *dim = Dim::Sequences);
+        }
         self.recording.commands.push(Command::Dispatch(dispatch));
     }
 
@@ -224,6 +239,11 @@ impl Recorder<'_> {
         for (kind, range) in kinds {
             self.edit(block, *kind, from, columns, range.clone());
         }
+        self.see(block, from, columns, kinds);
+    }
+
+    /// Captures them alone.
+    fn see(&mut self, block: usize, from: Slot, columns: usize, kinds: &[(Kind, std::ops::Range<usize>)]) {
         let points: Vec<_> = kinds
             .iter()
             .filter(|(kind, _)| self.wants(block, *kind))
