@@ -7,6 +7,7 @@ mod measure;
 mod parts;
 mod points;
 mod probe;
+pub mod report;
 mod trace;
 
 pub use attribute::{Attribution, Question};
@@ -17,4 +18,5 @@ pub use measure::{Activation, BlockMeasures, Contribution, Measures, rank_residu
 pub use parts::{Part, Parts};
 pub use points::{Kind, Point, parse_points};
 pub use probe::{Held, HeldPoint, Look, Probe, Seen};
+pub use report::Report;
 pub use trace::{Tensor, Trace};

@@ -3,6 +3,7 @@
 mod attribute;
 mod lens;
 mod measure;
+mod report;
 mod tap;
 
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ enum Command {
     Tap(tap::Tap),
     Attribute(attribute::Attribute),
     Measure(measure::Measure),
+    Report(report::ReportCommand),
 }
 
 impl Stream {
@@ -35,6 +37,7 @@ impl Stream {
             Command::Tap(command) => command.run(context),
             Command::Attribute(command) => command.run(context),
             Command::Measure(command) => command.run(context),
+            Command::Report(command) => command.run(context),
         }
     }
 }
