@@ -10,7 +10,7 @@ use super::svg::{Figure, Svg, cut, short, signed};
 const SINK: f64 = 0.3;
 
 /// The large picture: its corner, and its side.
-const LARGE: (f64, f64, f64) = (112.0, 86.0, 420.0);
+const LARGE: (f64, f64, f64) = (104.0, 80.0, 372.0);
 
 /// The pictures of a block's heads, one below the other, which figures show parts of.
 fn picture(report: &Report, block: usize) -> String {
@@ -20,7 +20,9 @@ fn picture(report: &Report, block: usize) -> String {
 }
 
 fn image(id: &str, (width, height): (usize, usize), data: &str) -> String {
-    format!("<image id=\"{id}\" width=\"{width}\" height=\"{height}\" href=\"data:image/png;base64,{data}\"/>")
+    format!(
+        "<image id=\"{id}\" width=\"{width}\" height=\"{height}\" style=\"image-rendering:pixelated\" href=\"data:image/png;base64,{data}\"/>"
+    )
 }
 
 /// The part of a block's pictures that is one head's.
@@ -36,7 +38,7 @@ fn window(body: &mut Svg, (x, y, side): (f64, f64, f64), block: usize, head: usi
 /// Every head of every block. It holds the pictures that [`head`] shows where both are in one page.
 pub fn overview(report: &Report) -> Figure {
     let (blocks, heads, tokens) = (report.blocks.len(), report.facts.heads, report.patterns.tokens);
-    let step = (850.0 / heads as f64).clamp(26.0, 74.0);
+    let step = (400.0 / heads as f64).clamp(30.0, 56.0);
     let (left, top) = (54.0, 24.0);
     let mut svg = Svg::new();
     let pictures: String = (0..blocks).map(|block| picture(report, block)).collect();
@@ -81,7 +83,7 @@ pub fn head(report: &Report, block: usize, head: usize, alone: bool) -> Figure {
 }
 
 fn size() -> (f64, f64) {
-    (LARGE.0 + LARGE.2 + 58.0, LARGE.1 + LARGE.2 + 8.0)
+    (LARGE.0 + LARGE.2 + 52.0, LARGE.1 + LARGE.2 + 8.0)
 }
 
 fn grid(tokens: usize) -> String {

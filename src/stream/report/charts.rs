@@ -56,7 +56,10 @@ impl Chart<'_> {
         if self.log {
             let (low, high) = (low.floor() as i32, high.ceil().max(low.floor() + 1.0) as i32);
             let step = ((high - low) as f64 / 5.0).ceil() as usize;
-            (low..=high).step_by(step.max(1)).map(f64::from).collect()
+            let between = if high - low <= 2 { &[1.0f64, 2.0, 5.0][..] } else { &[1.0] };
+            let powers = (low..=high).step_by(step.max(1)).map(f64::from);
+            let marks = powers.flat_map(|power| between.iter().map(move |m| power + m.log10()));
+            marks.filter(|mark| *mark <= f64::from(high)).collect()
         } else {
             ticks(low, if high > low { high } else { low + 1.0 }, 5)
         }
@@ -77,8 +80,7 @@ impl Chart<'_> {
         let x = |block: usize| left + (block as f64 + 0.5) * step;
         let mut svg = Svg::new();
         for mark in &marks {
-            let (value, label) =
-                if self.log { (10f64.powf(*mark), power(*mark as i32)) } else { (*mark, plain(*mark)) };
+            let (value, label) = if self.log { (10f64.powf(*mark), power(*mark)) } else { (*mark, plain(*mark)) };
             let class = if !self.log && *mark == 0.0 { "axis" } else { "grid" };
             svg.line(class, (left, y(value)), (right, y(value)));
             svg.text("quiet end", (left - 6.0, y(value) + 4.0), &label);
@@ -118,9 +120,9 @@ fn plain(value: f64) -> String {
     text.replace('-', "−")
 }
 
-fn power(exponent: i32) -> String {
+fn power(exponent: f64) -> String {
     match exponent {
-        -2..=3 => plain(10f64.powi(exponent)),
+        -2.0..=3.0 => plain((10f64.powf(exponent) * 1000.0).round() / 1000.0),
         _ => format!("1e{exponent}").replace('-', "−"),
     }
 }

@@ -1,6 +1,6 @@
 //! Tokens by blocks: what the stream would say at each, or how near it is to what it becomes.
 
-use super::svg::{Figure, Svg, cut, fixed, short};
+use super::svg::{Figure, Svg, cut, short};
 use super::{Lens, Report};
 
 const LEFT: f64 = 118.0;
@@ -23,7 +23,7 @@ pub fn lens(report: &Report, lens: &Lens) -> Figure {
 pub fn nearness(report: &Report) -> Figure {
     let cell = |row: usize, token: usize| {
         let cosine = *report.nearness.get(row)?.get(token)?;
-        Some((cosine, fixed(cosine, 2).replace('-', "−")))
+        Some((cosine, format!("{cosine:.2}").replace('-', "−")))
     };
     let title = "How near each token's stream is to its last: cosine";
     draw(report, "nearness", title, 44.0, &cell)

@@ -134,12 +134,16 @@ fn tributary(x: f64, bank: f64, side: f64, (norm, cosine): (f64, f64), scale: f6
     // the way that it flows: along the stream, and towards it
     let (along, towards) = (angle.cos(), -side * angle.sin());
     let half = (norm * scale / 2.0).max(0.3);
-    // it goes on below the stream's bank, under which its end is hidden
-    let end = (x + along * 6.0, bank + towards * 6.0);
-    let start = (x - along * REACH, bank - towards * REACH);
     let (aside, down) = (-towards * half, along * half);
-    let at = |(x, y): (f64, f64), sign: f64| format!("{} {}", short(x + sign * aside), short(y + sign * down));
-    format!("M{}L{}L{}L{}Z", at(start, 1.0), at(end, 1.0), at(end, -1.0), at(start, -1.0))
+    // both of its sides go on to the middle of the stream, which hides them
+    let side_of = |sign: f64| {
+        let (x, y) = (x + sign * aside, bank + sign * down);
+        let far = (MIDDLE - y) / towards;
+        [(x - along * REACH, y - towards * REACH), (x + along * far, y + towards * far)]
+    };
+    let ([a, b], [d, c]) = (side_of(1.0), side_of(-1.0));
+    let at = |(x, y): (f64, f64)| format!("{} {}", short(x), short(y));
+    format!("M{}L{}L{}L{}Z", at(a), at(b), at(c), at(d))
 }
 
 /// The outline of the stream: its upper bank from left to right, and the lower one back.
