@@ -57,7 +57,9 @@ fn a_page_needs_nothing_else() {
         page["patterns"] = whole["patterns"].clone();
         assert!(page == whole, "{name}: the page's numbers are others");
         assert_eq!(whole["lens"].is_null(), name.starts_with("models/"));
-        assert_eq!(html.contains("id=\"lens\""), !name.starts_with("models/"));
+        for (section, there) in [("lens", !whole["lens"].is_null()), ("nearness", whole["lens"].is_null())] {
+            assert_eq!(html.contains(&format!("<section id=\"{section}\"")), there, "{name}: {section}");
+        }
     }
 }
 
@@ -295,7 +297,7 @@ fn a_browser_shows_it_and_the_keyboard_drives_it() {
         assert_eq!(outcome["choices"]["slider"], choice(0, blocks - 1, heads - 1));
         assert_ne!(outcome["river"]["mean"], outcome["river"]["token"], "the river is the mean's still");
         let sections: Vec<_> = outcome["sections"].as_object().unwrap().iter().collect();
-        assert_eq!(sections.len(), 7 + usize::from(report.lens.is_some()));
+        assert_eq!(sections.len(), 7);
         for (name, size) in sections {
             assert!(size[0].as_f64() > Some(300.0) && size[1].as_f64() > Some(60.0), "{name}: {size}");
         }

@@ -12,10 +12,10 @@ use super::super::{Context, count};
 use super::Subject;
 
 const NOTES: &str = "The page is one file that opens from disk and needs no network: the way of the stream as a river, the logit \
-lens, attention by head, what the blocks do, one token in one block, and the top logit taken apart. Models without a head have \
-no lens; of every model there is how near the stream is to its end. At most 256 tokens are shown; more are refused. The weights \
-of attention are held in 8 bits, and no more than 16 Mi of them: where all heads have more, those of the first tokens. --json \
-has them in base64. The same model and text give the same bytes on the same adapter.
+lens (of models without a head how near the stream is to its end), attention by head, what the blocks do, one token in one \
+block, and the top logit taken apart. At most 256 tokens are shown; more are refused. Weights of attention are held in 8 bits, \
+and no more than 16 Mi of them: where all heads have more, those of the first tokens. --json has them in base64. The same model \
+and text give the same bytes on the same adapter.
 
 Example:
   thalweg stream report \"A vector owns its elements.\" --out report.html";

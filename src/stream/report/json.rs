@@ -8,8 +8,8 @@ use crate::stream::{BlockMeasures, Contribution};
 
 impl Report {
     /// All numbers: `schema`, `model`, `ids`, `tokens`, `blocks` (of each its measures, and norm, mean, min, max, cosine and
-    /// strip of each state by token), `cka`, `rollout`, `nearness`, `lens` and `attribution` as the commands of these names
-    /// print them, and `patterns`, whose weights are base64 of bytes, each a 255th: of each block `[heads, tokens, tokens]`.
+    /// strip of each state by token), `cka`, `rollout`, `nearness`, `lens` and `attribution`, under the names that the other
+    /// `stream` commands print, and `patterns`, whose weights are base64 of bytes, each a 255th: of each block `[heads, tokens, tokens]`.
     pub fn json(&self) -> Value {
         let mut value = self.page_json();
         let blocks: Vec<_> = (0..self.blocks.len()).map(|block| self.patterns.text(block)).collect();
@@ -21,8 +21,8 @@ impl Report {
     pub(super) fn page_json(&self) -> Value {
         let facts = &self.facts;
         let measures = self.measures.blocks.iter();
-        let blocks: Vec<_> =
-            self.blocks.iter().zip(measures).map(|(states, measures)| block(states, measures)).collect();
+        let blocks = self.blocks.iter().zip(measures).enumerate();
+        let blocks: Vec<_> = blocks.map(|(i, (states, measures))| block(i, states, measures)).collect();
         let parts: Vec<_> =
             self.attribution.parts.iter().map(|(name, value)| json!({"name": name, "value": digits(*value)})).collect();
         let found = &self.attribution;
@@ -48,7 +48,7 @@ impl Report {
     }
 }
 
-fn block(states: &BlockStates, measures: &BlockMeasures) -> Value {
+fn block(i: usize, states: &BlockStates, measures: &BlockMeasures) -> Value {
     let massive: Vec<_> = measures
         .massive
         .iter()
@@ -56,6 +56,7 @@ fn block(states: &BlockStates, measures: &BlockMeasures) -> Value {
         .collect();
     let all: Map<String, Value> = states.states.iter().map(|s| (s.name.to_string(), state(s))).collect();
     json!({
+        "block": i,
         "states": all,
         "mid": list(&states.mid),
         "attention": contribution(&measures.attention, &states.attention),

@@ -18,11 +18,11 @@ pub use svg::Figure;
 
 impl Report {
     /// Every figure as it stands alone: of the last token, block 0 and head 0 where one must be chosen. A model without a
-    /// head has no `lens`, and every model has `nearness`.
+    /// head has `nearness` in place of `lens`.
     pub fn figures(&self) -> Vec<Figure> {
-        let mut figures = vec![river::draw(self).0];
-        figures.extend(self.lens.as_ref().map(|lens| heat::lens(self, lens)));
-        figures.extend([heat::nearness(self), attention::overview(self), attention::head(self, 0, 0, true)]);
+        let readings = self.lens.as_ref().map_or_else(|| heat::nearness(self), |lens| heat::lens(self, lens));
+        let mut figures = vec![river::draw(self).0, readings];
+        figures.extend([attention::overview(self), attention::head(self, 0, 0, true)]);
         figures.extend(charts::charts(self));
         figures.extend([attention::cka(self), attention::rollout(self)]);
         figures.extend([charts::states(self, 0, self.last()), charts::attribution(self)]);

@@ -56,7 +56,7 @@ impl Report {
                 ("heads", &plot(&attention::overview(self), "head block")),
                 ("head", &plot(&attention::head(self, 0, 0, false), "head token")),
                 ("cut", &self.cut()),
-                ("charts", &charts::charts(self).iter().map(|chart| small(chart)).collect::<String>()),
+                ("charts", &charts::charts(self).iter().map(small).collect::<String>()),
                 ("cka", &small(&attention::cka(self))),
                 ("rollout", &plot(&attention::rollout(self), "block token")),
                 ("massive", &self.massive()),
@@ -78,15 +78,13 @@ impl Report {
         html
     }
 
-    /// The lens, where there is one, and how near the stream is to its end.
+    /// The lens; of models without a head how near the stream is to its end.
     fn readings(&self) -> String {
-        let mut html = String::new();
-        if let Some(lens) = &self.lens {
-            html += include_str!("lens.html");
-            html = html.replace("{{lens-figure}}", &plot(&heat::lens(self, lens), "block token"));
-        }
-        let near = include_str!("nearness.html");
-        html + &near.replace("{{nearness-figure}}", &plot(&heat::nearness(self), "block token"))
+        let (section, figure) = match &self.lens {
+            Some(lens) => (include_str!("lens.html"), heat::lens(self, lens)),
+            None => (include_str!("nearness.html"), heat::nearness(self)),
+        };
+        fill(section, &[("figure", &plot(&figure, "block token"))])
     }
 
     /// That not all weights are shown, where it is so.

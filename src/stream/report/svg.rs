@@ -134,7 +134,7 @@ pub fn number(value: f64) -> String {
     let size = value.abs();
     let text = match size {
         0.0 => "0".into(),
-        _ if size >= 99_950.0 || size < 0.000_95 => format!("{value:.1e}"),
+        _ if !(0.000_95..99_950.0).contains(&size) => format!("{value:.1e}"),
         _ if size >= 99.95 => format!("{value:.0}"),
         _ if size >= 9.995 => format!("{value:.1}"),
         _ if size >= 0.0995 => format!("{value:.2}"),
