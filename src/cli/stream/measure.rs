@@ -35,7 +35,11 @@ impl Measure {
         let (model, ids) = self.subject.load(context)?;
         let measures = model.measure_blocking(&ids)?;
         let mut out = io::stdout().lock();
-        Ok(if self.json { writeln!(out, "{}", object(&measures))? } else { write!(out, "{}", table(&measures))? })
+        match self.json {
+            true => writeln!(out, "{}", object(&measures))?,
+            false => write!(out, "{}", table(&measures))?,
+        }
+        Ok(())
     }
 }
 
