@@ -1,10 +1,10 @@
 //! What a report shows, gathered from one traced forward: plain numbers, in the order of tokens and blocks.
 
 use super::image::base64;
-use super::lens::Lens;
 use crate::error::{Error, Result};
 use crate::model::{Model, Placement, Spec};
-use crate::stream::{Attribution, Kind, Measures, Point, Question, Trace};
+use crate::stream::{Attribution, Kind, Lens, LensView, Measures, Point, Question, Reading, Trace};
+use crate::task::Task;
 
 /// The most tokens that a report shows.
 pub const MOST_TOKENS: usize = 256;
@@ -12,6 +12,9 @@ pub const MOST_TOKENS: usize = 256;
 /// The most weights of attention that a report holds, of all blocks and heads; where there are more, each head's are those
 /// of the first tokens alone.
 pub const MOST_WEIGHTS: usize = 16 << 20;
+
+/// How many of the likeliest tokens are kept of each reading.
+const TOP: usize = 5;
 
 /// The most elements of a strip.
 pub const BINS: usize = 64;
@@ -31,10 +34,9 @@ pub struct Report {
     pub blocks: Vec<BlockStates>,
     /// Contributions, influence, rank, likeness, massive activations and rollout.
     pub measures: Measures,
-    /// Cosine of each token's stream with its last, `[blocks + 1][tokens]`: before each block, and behind the last.
-    pub nearness: Vec<Vec<f64>>,
-    /// What each token's stream would say at every block; none of models without a head.
-    pub lens: Option<Lens>,
+    /// What each token's stream would say before each block, and behind the last; of models without a head how near it is to
+    /// what it becomes. Tokens are named as in `tokens`.
+    pub lens: LensView,
     /// The last token's top logit taken apart; of encoders the first token's last stream.
     pub attribution: Attribution,
     /// What that logit's token is called.
@@ -119,8 +121,15 @@ impl Model {
             return Err(self.not_finite(ids).await);
         }
         let attribution = self.attribute(ids, Question::default()).await?;
-        let name = |id: u32| shown(self.tokenizer().ok().and_then(|t| t.token(id)), id);
-        let lens = Lens::of(self, &trace, &name).await?;
+        let mut lens = Lens::new(self, TOP, &[]).await?.read(ids, &[], None, &Task::default()).await?;
+        let name = |id: u32| self.name(id);
+        for reading in lens.rows.iter_mut().flat_map(|row| &mut row.positions) {
+            let Reading::Distribution(said) = reading else { continue };
+            if !said.entropy.is_finite() || !said.kl.is_finite() || said.top.is_empty() {
+                return Err(self.not_finite(ids).await);
+            }
+            said.top.iter_mut().for_each(|guess| guess.token = Some(name(guess.id).into()));
+        }
         let stem = self.origin.file_stem().or(self.path.file_stem());
         Ok(Report {
             model: stem.map_or_else(|| self.spec.model_type.clone(), |stem| stem.to_string_lossy().into_owned()),
@@ -131,12 +140,18 @@ impl Model {
                 .map(|block| BlockStates::of(&self.spec, &trace, block))
                 .collect::<Result<_>>()?,
             measures: Measures::of(&self.spec, &trace)?,
-            nearness: nearness(&self.spec, &trace)?,
             lens,
             target: attribution.target.map(name),
             attribution,
             patterns: Patterns::of(&self.spec, &trace)?,
         })
+    }
+
+    /// What a token is called. Where its mark of a space is the vocabulary's own, decoding it alone would lose it.
+    fn name(&self, id: u32) -> String {
+        let tokenizer = self.tokenizer().ok();
+        let own = tokenizer.and_then(|tokenizer| tokenizer.token(id));
+        shown(own.filter(|token| token.contains('▁')).or_else(|| tokenizer?.text_of(id)), id)
     }
 
     /// [`Model::report`], blocking the calling thread.
@@ -170,7 +185,7 @@ fn seen(trace: &Trace, point: Point) -> Result<&[f32]> {
 /// A token as a person reads it: marks of a space before it become one that is seen, and line ends too.
 fn shown(token: Option<String>, id: u32) -> String {
     let Some(token) = token else { return format!("#{id}") };
-    token.replace(['Ġ', '▁', ' '], "·").replace(['Ċ', '\n'], "⏎").replace(['ĉ', '\t'], "⇥")
+    token.replace(['▁', ' '], "·").replace('\n', "⏎").replace('\t', "⇥")
 }
 
 impl Facts {
@@ -258,12 +273,6 @@ impl Patterns {
     }
 }
 
-fn nearness(spec: &Spec, trace: &Trace) -> Result<Vec<Vec<f64>>> {
-    let last = seen(trace, spec.last_point())?;
-    let rows = (0..spec.num_hidden_layers).map(|block| Point::new(block, Kind::ResidPre)).chain([spec.last_point()]);
-    rows.map(|point| Ok(cosines(seen(trace, point)?, last, spec.hidden_size))).collect()
-}
-
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
@@ -292,6 +301,14 @@ fn strip(row: &[f32]) -> Vec<i8> {
     (0..bins).map(bin).collect()
 }
 
+impl Report {
+    /// Whether the model has a head, so that its stream says something.
+    pub(super) fn has_lens(&self) -> bool {
+        let mut readings = self.lens.rows.iter().flat_map(|row| &row.positions);
+        readings.all(|reading| matches!(reading, Reading::Distribution(_)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,7 +325,7 @@ mod tests {
 
     #[test]
     fn spaces_are_seen() {
-        let names = ["Ġriver", "▁deep", "##s", "Ċ"].map(|token| shown(Some(token.into()), 0));
+        let names = [" river", "▁deep", "##s", "\n"].map(|token| shown(Some(token.into()), 0));
         assert_eq!(names, ["·river", "·deep", "##s", "⏎"]);
         assert_eq!(shown(None, 7), "#7");
     }

@@ -1,7 +1,8 @@
 //! Tokens by blocks: what the stream would say at each, or how near it is to what it becomes.
 
+use super::Report;
 use super::svg::{Figure, Svg, cut, short};
-use super::{Lens, Report};
+use crate::stream::Reading;
 
 const LEFT: f64 = 118.0;
 const TOP: f64 = 26.0;
@@ -9,29 +10,27 @@ const ROW: f64 = 20.0;
 /// The darkest that a cell gets, so that its text stays readable.
 const DARKEST: f64 = 0.62;
 
-/// The lens: the likeliest token in each cell, shaded by its probability.
-pub fn lens(report: &Report, lens: &Lens) -> Figure {
-    let cell = |row: usize, token: usize| {
-        let (_, name, p) = lens.rows[row].positions[token].top.first()?;
-        Some((*p, cut(name, 8)))
+/// The lens: the likeliest token in each cell, shaded by its probability; of a model without a head the cosine with the last
+/// stream.
+pub fn draw(report: &Report) -> Figure {
+    let cell = |row: usize, token: usize| match &report.lens.rows.get(row)?.positions.get(token)? {
+        Reading::Distribution(said) => {
+            let guess = said.top.first()?;
+            Some((f64::from(guess.p), cut(guess.token.as_deref().unwrap_or_default(), 8)))
+        }
+        Reading::Cosine(cosine) => Some((f64::from(*cosine), format!("{cosine:.2}").replace('-', "−"))),
     };
-    let title = "Logit lens: the token that the stream would say next, shaded by its probability";
-    draw(report, "lens", title, 64.0, &cell)
-}
-
-/// Cosine with the last stream.
-pub fn nearness(report: &Report) -> Figure {
-    let cell = |row: usize, token: usize| {
-        let cosine = *report.nearness.get(row)?.get(token)?;
-        Some((cosine, format!("{cosine:.2}").replace('-', "−")))
+    let (name, title, width) = if report.has_lens() {
+        ("lens", "Logit lens: the token that the stream would say, shaded by its probability", 64.0)
+    } else {
+        ("nearness", "How near each token's stream is to its last: cosine", 44.0)
     };
-    let title = "How near each token's stream is to its last: cosine";
-    draw(report, "nearness", title, 44.0, &cell)
+    grid(report, name, title, width, &cell)
 }
 
 type Cell<'a> = &'a dyn Fn(usize, usize) -> Option<(f64, String)>;
 
-fn draw(report: &Report, name: &str, title: &str, cell_width: f64, cell: Cell<'_>) -> Figure {
+fn grid(report: &Report, name: &str, title: &str, cell_width: f64, cell: Cell<'_>) -> Figure {
     let (columns, tokens) = (report.blocks.len() + 1, report.tokens.len());
     let (width, height) = (LEFT + columns as f64 * cell_width + 12.0, TOP + tokens as f64 * ROW + 4.0);
     let mut svg = Svg::new();

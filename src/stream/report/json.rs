@@ -3,12 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::image::base64;
-use super::{BlockStates, Lens, Report, State};
-use crate::stream::{BlockMeasures, Contribution};
+use super::{BlockStates, Report, State};
+use crate::stream::{BlockMeasures, Contribution, LensView, Reading};
 
 impl Report {
     /// All numbers: `schema`, `model`, `ids`, `tokens`, `blocks` (of each its measures, and norm, mean, min, max, cosine and
-    /// strip of each state by token), `cka`, `rollout`, `nearness`, `lens` and `attribution`, under the names that the other
+    /// strip of each state by token), `cka`, `rollout`, `lens` and `attribution`, under the names that the other
     /// `stream` commands print, and `patterns`, whose weights are base64 of bytes, each a 255th: of each block `[heads, tokens, tokens]`.
     pub fn json(&self) -> Value {
         let mut value = self.page_json();
@@ -38,8 +38,7 @@ impl Report {
             "blocks": blocks,
             "cka": table(&self.measures.cka),
             "rollout": table(&self.measures.rollout),
-            "nearness": table(&self.nearness),
-            "lens": self.lens.as_ref().map(lens),
+            "lens": lens(&self.lens),
             "attribution": {
                 "position": found.position, "target": found.target, "token": self.target, "against": found.against,
                 "logit": digits(found.logit), "parts": parts, "sum": digits(found.sum()),
@@ -84,14 +83,22 @@ fn state(state: &State) -> Value {
     })
 }
 
-fn lens(lens: &Lens) -> Value {
-    let rows = lens.rows.iter().map(|row| {
-        let positions = row.positions.iter().map(|reading| {
-            let top = reading.top.iter().map(|(id, token, p)| json!({"id": id, "token": token, "p": digits(*p)}));
+fn lens(lens: &LensView) -> Value {
+    let reading = |reading: &Reading| match reading {
+        Reading::Distribution(said) => {
+            let top = said
+                .top
+                .iter()
+                .map(|guess| json!({"id": guess.id, "token": guess.token.as_deref(), "p": digits(guess.p.into())}));
             let top: Vec<_> = top.collect();
-            json!({"top": top, "entropy": digits(reading.entropy), "kl": digits(reading.kl)})
-        });
-        json!({"point": row.point.to_string(), "positions": positions.collect::<Vec<_>>()})
+            let (entropy, kl) = (digits(said.entropy.into()), digits(said.kl.into()));
+            json!({"top": top, "entropy": entropy, "kl": kl, "rank": said.rank})
+        }
+        Reading::Cosine(cosine) => json!({"cosine": digits((*cosine).into())}),
+    };
+    let rows = lens.rows.iter().map(|row| {
+        let positions: Vec<_> = row.positions.iter().map(reading).collect();
+        json!({"point": row.point.to_string(), "positions": positions})
     });
     json!({"rows": rows.collect::<Vec<_>>()})
 }

@@ -7,21 +7,18 @@ mod data;
 mod heat;
 mod image;
 mod json;
-mod lens;
 mod page;
 mod river;
 mod svg;
 
 pub use data::{BINS, BlockStates, Facts, MOST_TOKENS, MOST_WEIGHTS, Patterns, Report, State};
-pub use lens::{Lens, LensRow, Reading};
 pub use svg::Figure;
 
 impl Report {
     /// Every figure as it stands alone: of the last token, block 0 and head 0 where one must be chosen. A model without a
     /// head has `nearness` in place of `lens`.
     pub fn figures(&self) -> Vec<Figure> {
-        let readings = self.lens.as_ref().map_or_else(|| heat::nearness(self), |lens| heat::lens(self, lens));
-        let mut figures = vec![river::draw(self).0, readings];
+        let mut figures = vec![river::draw(self).0, heat::draw(self)];
         figures.extend([attention::overview(self), attention::head(self, 0, 0, true)]);
         figures.extend(charts::charts(self));
         figures.extend([attention::cka(self), attention::rollout(self)]);

@@ -68,11 +68,12 @@
   }
 
   const reading = (column, i) => data.lens.rows[column].positions[i];
+  const says = "top" in reading(0, 0); // else the model has no head, and readings are cosines
   const tops = (cell) => cell.top.map((top) => [percent(top.p), top.token]);
   const columnName = (column) => (column <= most.block ? `before block ${column}` : "out");
 
   function lens() {
-    if (!data.lens) return;
+    if (!says) return;
     const lists = [choice.block, choice.block + 1].map((column) => {
       const cell = reading(column, choice.token);
       const title = `${columnName(column)}: entropy ${number(cell.entropy)}, KL ${number(cell.kl)} nats`;
@@ -82,7 +83,7 @@
   }
 
   function shade() {
-    if (!data.lens) return;
+    if (!says) return;
     const by = checked("shade");
     const cells = data.lens.rows.map((row) => row.positions);
     const largest = Math.max(1e-9, ...cells.flat().map((cell) => cell.kl));
@@ -262,7 +263,7 @@
       const rows = tops(cell).map((top) => `${top[0].padStart(6)}  ${top[1]}`).join("\n");
       return `after ${token(row)}, ${columnName(column)}\n${rows}\nentropy ${number(cell.entropy)} nats\nKL ${number(cell.kl)} nats`;
     },
-    nearness: ([column, row]) => `${token(row)}, ${columnName(column)}\ncosine ${signed(data.nearness[column][row])}`,
+    nearness: ([column, row]) => `${token(row)}, ${columnName(column)}\ncosine ${signed(reading(column, row).cosine)}`,
     heads: ([column, row]) => `block ${row}, head ${column}\n${percent(data.blocks[row].sinks[column])} to the first token`,
     head: async ([column, row]) => {
       const { block, head: chosen } = choice;

@@ -80,11 +80,8 @@ impl Report {
 
     /// The lens; of models without a head how near the stream is to its end.
     fn readings(&self) -> String {
-        let (section, figure) = match &self.lens {
-            Some(lens) => (include_str!("lens.html"), heat::lens(self, lens)),
-            None => (include_str!("nearness.html"), heat::nearness(self)),
-        };
-        fill(section, &[("figure", &plot(&figure, "block token"))])
+        let section = if self.has_lens() { include_str!("lens.html") } else { include_str!("nearness.html") };
+        fill(section, &[("figure", &plot(&heat::draw(self), "block token"))])
     }
 
     /// That not all weights are shown, where it is so.
