@@ -4,6 +4,12 @@ set -eu
 cd "$(dirname "$0")/.."
 . examples/setup.sh
 setup
+# a browser, for the test of reports, which is skipped without one
+if ! { command -v chromium || command -v google-chrome; } >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    say "installing chromium"
+    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; } >&2 ||
+        say "chromium could not be installed: reports are not tried in a browser"
+fi
 cargo fmt --all --check
 cargo clippy --all-targets -- -D warnings
 cargo test

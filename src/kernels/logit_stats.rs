@@ -62,7 +62,6 @@ impl LogitStats {
         Dispatch {
             variant: variant(self.reduce),
             params: vec![Word::Extent(rows), Word::U32(self.columns as u32), Word::U32(self.top as u32)],
-            tilings: Vec::new(),
             bindings: vec![Slot::Input(Input::Readings), self.logits, self.stats],
             grid: Grid::new(rows, 1),
             work: Work { flops: 100.0 * self.columns as f64, dim: Dim::Tokens },

@@ -147,6 +147,32 @@ fn a_stream_is_measured() {
     assert_eq!(table.stdout.lines().count(), 2 + blocks.len(), "{}", table.stdout);
 }
 
+/// A report of every model: a page, its numbers, its figures; the same bytes again.
+#[test]
+fn report() {
+    for model in [model("bert_odd"), super::decoder("llama_gqa")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let arguments = ["stream", "report", "--model", &model, "--ids", "3 1 4 1 5"];
+        let files = ["--out", &path("a.html"), "--json", &path("a.json"), "--svg", &path("figures")];
+        let found = run(&[&arguments[..], &files].concat());
+        assert_eq!((found.code, found.stdout.as_str()), (0, ""), "{}", found.stderr);
+        assert!(found.stderr.starts_with("wrote 5 tokens ("), "{}", found.stderr);
+        let numbers: serde_json::Value =
+            serde_json::from_slice(&fs::read(path("a.json")).expect("the numbers")).expect("JSON");
+        assert_eq!(numbers["ids"], serde_json::json!([3, 1, 4, 1, 5]));
+        assert_eq!(fs::read_dir(path("figures")).expect("the figures").count(), 14);
+        let again = run(&[&arguments[..], &["--out", &path("b.html")]].concat());
+        assert_eq!(again.code, 0, "{}", again.stderr);
+        assert!(fs::read(path("a.html")).expect("a page") == fs::read(path("b.html")).expect("a page"));
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ids, out) = (vec!["1"; 257].join(" "), folder.path().join("a.html").to_string_lossy().into_owned());
+    let refused = run(&["stream", "report", "--model", &super::decoder("llama_gqa"), "--ids", &ids, "--out", &out]);
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    assert!(refused.stderr.contains("at most 256 tokens"), "{}", refused.stderr);
+}
+
 /// The lens as JSON, whose numbers tests/lens.rs compares with Hugging Face's, and as a table.
 #[test]
 fn lens() {

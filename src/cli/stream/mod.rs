@@ -6,6 +6,7 @@ mod lens;
 mod measure;
 mod metric;
 mod patch;
+mod report;
 mod steer;
 mod tap;
 
@@ -33,6 +34,7 @@ enum Command {
     Ablate(ablate::Ablate),
     Patch(patch::Patch),
     Steer(steer::Steer),
+    Report(report::ReportCommand),
 }
 
 impl Stream {
@@ -45,6 +47,7 @@ impl Stream {
             Command::Ablate(command) => command.run(context),
             Command::Patch(command) => command.run(context),
             Command::Steer(command) => command.run(context),
+            Command::Report(command) => command.run(context),
         }
     }
 }

@@ -1,0 +1,34 @@
+//! A page about what a model makes of a text: `cargo run --example report -- MODEL "A sentence." report.html`
+//!
+//! The same as `thalweg stream report`, and then some of its numbers: in which block each sublayer adds most, and the head
+//! that gives the first token most of its attention.
+use anyhow::{Context, Result};
+use thalweg::{Gpu, GpuOptions, Model};
+
+fn main() -> Result<()> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=off")).init();
+    let mut arguments = std::env::args().skip(1);
+    let mut next = || arguments.next().context("usage: report MODEL TEXT OUT.html");
+    let (model, text, out) = (next()?, next()?, next()?);
+    let gpu = Gpu::new_blocking(GpuOptions::default())?;
+    let model = Model::load_blocking(&gpu, model, Default::default())?;
+    let report = model.report_blocking(&model.encode(&text)?.ids)?;
+    std::fs::write(&out, report.html()).with_context(|| out.clone())?;
+    println!("{} tokens through {} blocks of {}: {out}", report.ids.len(), report.blocks.len(), report.model);
+
+    let blocks = &report.measures.blocks;
+    let most = |what: &str, norms: Vec<f64>| {
+        let most = norms.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+        most.map(|(block, norm)| println!("{what} adds most in block {block}: {norm:.2}, the mean over tokens"))
+    };
+    most("attention", blocks.iter().map(|block| block.attention.norm).collect());
+    most("the FFN", blocks.iter().map(|block| block.mlp.norm).collect());
+    let heads = blocks
+        .iter()
+        .enumerate()
+        .flat_map(|(l, block)| block.sinks.iter().enumerate().map(move |(head, sink)| (format!("L{l}H{head}"), sink)));
+    if let Some((head, sink)) = heads.max_by(|a, b| a.1.total_cmp(b.1)) {
+        println!("{head} gives {:.0} % of its attention to the first token", 100.0 * sink);
+    }
+    Ok(())
+}
