@@ -42,13 +42,13 @@ impl Figure {
         )
     }
 
-    /// As a file.
+    /// As a file, which nothing is chosen in.
     pub fn standalone(&self) -> String {
         let Figure { name, title, size: (w, h), body, .. } = self;
         let (w, h, title) = (short(*w), short(*h + TITLE), escape(title));
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"figure {name}\" viewBox=\"0 -{TITLE} {w} {h}\" \
-             width=\"{w}\" height=\"{h}\"><title>{title}</title><style>{STYLE}</style>\
+             width=\"{w}\" height=\"{h}\"><title>{title}</title><style>{STYLE}.chosen,.cursor{{display:none}}</style>\
              <rect class=\"paper\" y=\"-{TITLE}\" width=\"{w}\" height=\"{h}\"/>\
              <text class=\"title\" x=\"12\" y=\"-12\">{title}</text>{body}</svg>\n"
         )
