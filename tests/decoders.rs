@@ -5,7 +5,7 @@ mod common;
 
 use std::path::PathBuf;
 
-use common::{Expected, GPU, bits, decoder, fixtures, go_on, relative, session};
+use common::{Expected, GPU, bits, decoder, fixtures, go_on, published, relative, session};
 use thalweg::files::Checkpoint;
 use thalweg::schedule::Choices;
 use thalweg::stream::{Kind, Point};
@@ -45,7 +45,7 @@ fn every_point_of_the_stream_is_hugging_faces() {
         let expected = expected(&name);
         for dtype in [Dtype::Auto, Dtype::F32] {
             let model = model(&name, dtype);
-            let points = Point::of_model(model.spec());
+            let points = published(model.spec());
             let trace = model.trace_blocking(&expected.ids("ids"), &points).unwrap();
             assert_eq!(trace.tensors.len(), points.len());
             for (point, tensor) in &trace.tensors {
@@ -132,7 +132,7 @@ fn the_variants_of_gpus_say_the_same() {
             let error = relative(&logits, &all[all.len() - logits.len()..]);
             assert!(error <= TOLERANCE, "{name}: logits, relative error {error:e}");
             assert_eq!(go_on(&mut session, 64), expected.ids("greedy"), "{name}");
-            let points: Vec<_> = Point::of_model(decoder.model().spec());
+            let points = published(decoder.model().spec());
             let trace = decoder.trace_blocking(&expected.ids("ids"), &points).unwrap();
             for (point, tensor) in &trace.tensors {
                 let error = relative(&tensor.data, &expected.f32(&point.to_string()));

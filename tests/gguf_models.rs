@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::{Expected, GPU, fixtures, go_on, relative, session};
+use common::{Expected, GPU, fixtures, go_on, published, relative, session};
 use thalweg::files::{Checkpoint, GgmlType};
 use thalweg::kernels::{Reduce, Rows, attention, matmul, matvec};
 use thalweg::model::to_gguf::write_gguf;
 use thalweg::schedule::Choices;
-use thalweg::stream::{Kind, Point, Trace};
+use thalweg::stream::{Kind, Trace};
 use thalweg::{Decoder, Dtype, Encoder, LoadOptions, Message, Model};
 
 /// Largest relative error of any stream point, and of logits: that of the folders themselves.
@@ -62,7 +62,7 @@ fn every_point_of_the_stream_is_that_of_the_folder() {
     for (kind, folder, name) in folders {
         let expected = Expected::open(&format!("{kind}/{folder}"));
         let model = gguf(name, LoadOptions::default());
-        let points = Point::of_model(model.spec());
+        let points = published(model.spec());
         let trace = model.trace_blocking(&expected.ids("ids"), &points).unwrap();
         // an encoder's embedding and, in all, every point that Hugging Face's stream has
         let compared = compare(name, &expected, &trace);
@@ -157,7 +157,7 @@ fn what_is_written_is_read_back() {
         write_gguf(&folder, &path, GgmlType::F32, &Default::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
         let expected = Expected::open(&format!("decoders/{name}"));
         let (read, original) = [&path, &folder].map(|model| Decoder::load_blocking(&GPU, model).unwrap()).into();
-        let points = Point::of_model(read.model().spec());
+        let points = published(read.model().spec());
         let trace = read.model().trace_blocking(&expected.ids("ids"), &points).unwrap();
         assert_eq!(compare(name, &expected, &trace), points.len());
         let mut session = session(&read);

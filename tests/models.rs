@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{Expected, GPU, bits, cosine, fixtures, load, minilm, relative};
+use common::{Expected, GPU, bits, cosine, fixtures, load, minilm, published, relative};
 use thalweg::stream::{Point, parse_points};
 use thalweg::{Dtype, EmbedOptions, Encoder, Prompt};
 
@@ -22,7 +22,7 @@ fn random_models() -> Vec<String> {
 /// Every model's points that the fixture holds, by one trace of all points and the patterns.
 fn check_stream(encoder: &Encoder, expected: &Expected, alias: impl Fn(&str) -> String) -> usize {
     let ids = expected.ids("ids");
-    let points = Point::of_model(encoder.spec());
+    let points = published(encoder.spec());
     let trace = encoder.trace_blocking(&ids, &points).unwrap();
     assert_eq!(trace.tensors.len(), points.len());
     let mut compared = 0;

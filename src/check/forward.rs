@@ -172,11 +172,19 @@ impl Model {
         let table = |slot: Option<Slot>| slot.map_or(Vec::new(), |slot| self.values(slot));
         let (words, scale) = (self.rows_of(&t.words), f64::from(spec.embedding_scale));
         let d = spec.hidden_size;
-        let mut x = reference::embed(&tokens, &words, &table(t.positions), &table(t.types), d, scale);
+        let (positions, types) = (table(t.positions), table(t.types));
+        let mut x = reference::embed(&tokens, &words, &positions, &types, d, scale);
+        // each table alone
+        let alone = [
+            (Kind::TokEmbed, reference::embed(&tokens, &words, &[], &[], d, scale)),
+            (Kind::PosEmbed, reference::embed(&tokens, &words, &positions, &[], d, 0.0)),
+            (Kind::TypeEmbed, reference::embed(&tokens, &words, &[], &types, d, 0.0)),
+        ];
         if let Some(norm) = t.embedding_norm {
             x = self.norm(&x, norm);
         }
-        let mut points = vec![(Point::new(0, Kind::Embed), x.clone())];
+        let mut points: Vec<_> = alone.map(|(kind, x)| (Point::new(0, kind), x)).into();
+        points.push((Point::new(0, Kind::Embed), x.clone()));
         for (l, block) in t.blocks.iter().enumerate() {
             x = self.block(l, block, x, &mut points);
         }
@@ -213,10 +221,14 @@ impl Model {
         pass(Kind::ResidPre, &x);
         let z = self.attend(l, block, &before(&x, block.attention_norm), &mut pass);
         pass(Kind::Z, &z);
+        let split = reference::split_heads(&z, spec.num_attention_heads, spec.head_size);
+        pass(Kind::Result, &self.product(&split, &block.o.weight, &[], Activation::None));
+        pass(Kind::AttnSkip, &x);
         let term = normed(&self.linear(&z, &block.o, Activation::None), block.attention_post_norm);
         pass(Kind::AttnOut, &term);
         let mid = reference::residual_add(&x, &term);
         if spec.placement == Placement::Parallel {
+            pass(Kind::MlpSkip, &mid);
             let term = self.mlp(block, &before(&x, block.mlp_norm));
             pass(Kind::MlpOut, &term);
             x = reference::residual_add(&mid, &term);
@@ -226,6 +238,7 @@ impl Model {
             if post {
                 pass(Kind::NormalizedResidMid, &mid);
             }
+            pass(Kind::MlpSkip, &mid);
             let term = normed(&self.mlp(block, &before(&mid, block.mlp_norm)), block.mlp_post_norm);
             pass(Kind::MlpOut, &term);
             x = reference::residual_add(&mid, &term);

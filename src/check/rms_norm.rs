@@ -22,7 +22,11 @@ pub fn plans() -> Vec<Plan> {
                 plans.push(whole_rows(sums, add_one, rows, columns).sized(Size::Large));
             }
             for (heads, columns) in [(1, 5), (3, 10), (4, 64), (7, 33)] {
-                plans.push(heads_in_place(sums, add_one, heads, columns));
+                plans.push(heads_in_place(sums, add_one, heads, columns, 5));
+            }
+            // Qwen 3's, whose rows and heads are vec4s
+            for (heads, columns) in [(1, 4), (5, 64)] {
+                plans.push(heads_in_place(sums, add_one, heads, columns, 8));
             }
         }
     }
@@ -65,10 +69,10 @@ pub(crate) fn whole_rows(sums: Rows, add_one: bool, rows: usize, columns: usize)
 }
 
 /// Heads in the middle of rows, in place.
-fn heads_in_place(sums: Rows, add_one: bool, heads: usize, columns: usize) -> Plan {
+fn heads_in_place(sums: Rows, add_one: bool, heads: usize, columns: usize, first: usize) -> Plan {
     const ROWS: usize = 9;
-    let (first, width) = (5, heads * columns);
-    let stride = first + width + 3;
+    let width = heads * columns;
+    let stride = (first + width + 3).next_multiple_of(if first % 4 == 0 { 4 } else { 1 });
     let norm = RmsNorm {
         sums,
         gamma: Slot::Weight(0),

@@ -90,3 +90,9 @@ pub fn session(decoder: &Decoder) -> Session {
 pub fn go_on(session: &mut Session, tokens: usize) -> Vec<u32> {
     (0..tokens).map(|_| session.next_token_blocking().unwrap().expect("ends are ignored")).collect()
 }
+
+/// The points that other implementations were asked for: those that have their names there, and the patterns.
+pub fn published(spec: &thalweg::model::Spec) -> Vec<thalweg::stream::Point> {
+    let points = thalweg::stream::parse_points("all,attn.hook_pattern", spec).unwrap();
+    points.into_iter().filter(|point| spec.is_decoder() || point.kind != thalweg::stream::Kind::Logits).collect()
+}
