@@ -1,5 +1,5 @@
-// What instruments want to know of rows without having them: of each group of a row its norm, its mean, and the element of
-// largest magnitude with its place. One workgroup a group.
+// What instruments want to know of rows without having them: of each group of a row its norm, its mean, and the
+// element of largest magnitude with its place. One workgroup a group.
 
 struct Params {
     rows: u32,
