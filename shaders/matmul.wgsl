@@ -1,5 +1,5 @@
-// Matrix product with a stored weight: out[m, n] = activation(Σ_k rows[m, k] · weight[n, k] + bias[n]).
-// Every output is one chain of fma over ascending k, in every form but those of cooperative matrices, so that they agree
+// Matrix product with a stored weight: out[m, n] = activation(Σ_k rows[m, k] · weight[n, k] + bias[n]). Every
+// output is one chain of fma over ascending k, in every form but those of cooperative matrices, so that they agree
 // bit for bit.
 
 struct Params {

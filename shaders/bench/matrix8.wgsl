@@ -1,6 +1,6 @@
 // The rate of cooperative matrices of 8 × 8: eight chains of products a subgroup, that depend on nothing but
-// themselves. Each sum begins with a number of its own and grows by the same whole numbers, so that the outcome is known
-// exactly.
+// themselves. Each sum begins with a number of its own and grows by the same whole numbers, so that the outcome is
+// known exactly.
 
 struct Params {
     loops: u32,

@@ -1,8 +1,8 @@
-// What the tiles of cooperative matrices have in common: 64 rows × 64 columns a workgroup, in four squares of 32 × 32, a
-// subgroup each. 32 elements of depth at a time are staged as f16. So that none of them overflows or sinks, each row is
-// multiplied by a power of two that brings its largest element to 2¹⁴ and above, and likewise each row of the weight
-// unless it is of f16 already; what becomes of the sums, in f32, is divided by both. A row's factor depends on that row
-// alone, and so do its bits.
+// What the tiles of cooperative matrices have in common: 64 rows × 64 columns a workgroup, in four squares of 32 ×
+// 32, a subgroup each. 32 elements of depth at a time are staged as f16. So that none of them overflows or sinks,
+// each row is multiplied by a power of two that brings its largest element to 2¹⁴ and above, and likewise each row
+// of the weight unless it is of f16 already; what becomes of the sums, in f32, is divided by both. A row's factor
+// depends on that row alone, and so do its bits.
 
 override WEIGHT_SCALED: bool = true;
 
@@ -141,8 +141,8 @@ fn clear(lane: u32) {
     workgroupBarrier();
 }
 
-// Finishes what the drain holds of the squares `first` to `end`: 256 sums of each, from this row and column of a square on,
-// as many in a row as matrices lie side by side there.
+// Finishes what the drain holds of the squares `first` to `end`: 256 sums of each, from this row and column of a
+// square on, as many in a row as matrices lie side by side there.
 fn drained(first_row: u32, first_column: u32, lane: u32, first: u32, end: u32, down: u32, right: u32) {
     workgroupBarrier();
     for (var i = first * 256u + lane; i < end * 256u; i += LANES) {

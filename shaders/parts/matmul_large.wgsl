@@ -1,7 +1,8 @@
-// Tile through workgroup memory, for large products on GPUs: 128 rows × 128 columns a workgroup of 16 × 16 invocations,
-// each holding 8 rows × 8 columns, so that a vec4 that is loaded from workgroup memory serves 16 sums. 16 elements of depth
-// at a time are staged, by squares of 4 × 4 that an invocation transposes, so that only whole vec4s are written. Workgroups
-// go down 8 tiles before they go right, so that those that run together find each other's rows and weights in the cache.
+// Tile through workgroup memory, for large products on GPUs: 128 rows × 128 columns a workgroup of 16 × 16
+// invocations, each holding 8 rows × 8 columns, so that a vec4 that is loaded from workgroup memory serves 16 sums.
+// 16 elements of depth at a time are staged, by squares of 4 × 4 that an invocation transposes, so that only whole
+// vec4s are written. Workgroups go down 8 tiles before they go right, so that those that run together find each
+// other's rows and weights in the cache.
 
 const LANES = 256u;
 // tiles of rows that share the columns of a panel

@@ -1,7 +1,7 @@
-// Tile through workgroup memory, for few rows on GPUs: 16 rows × 32 columns a workgroup of 128 invocations, each holding 4
-// rows of one column, so that many workgroups share the weight. 32 elements of depth at a time are staged as they lie,
-// along k, which nobody transposes: an invocation reads vec4s of its column and of its rows, and takes their elements in
-// turn.
+// Tile through workgroup memory, for few rows on GPUs: 16 rows × 32 columns a workgroup of 128 invocations, each
+// holding 4 rows of one column, so that many workgroups share the weight. 32 elements of depth at a time are staged
+// as they lie, along k, which nobody transposes: an invocation reads vec4s of its column and of its rows, and takes
+// their elements in turn.
 
 const LANES = 128u;
 // vec4s between staged columns: 8 and one more, so that neighbours meet different banks

@@ -23,8 +23,7 @@ fn source(folder: &str) -> Source {
 /// Tensors of checkpoints that are no weights of the model: buffers, and a head that is the word table again.
 fn stale(folder: &str, name: &str) -> bool {
     let buffers = ["attn.bias", "attn.masked_bias", "attention.bias", "attention.masked_bias", "rotary_emb.inv_freq"];
-    buffers.iter().any(|end| name.ends_with(&format!(".{end}")))
-        || (folder == "qwen2_bias" && name == "lm_head.weight")
+    buffers.iter().any(|end| name.ends_with(&format!(".{end}"))) || (folder == "qwen2_bias" && name == "lm_head.weight")
 }
 
 #[test]
