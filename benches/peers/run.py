@@ -158,7 +158,7 @@ class Comparison:
         tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
         tokenizer.enable_truncation(256)
         tokenizer.no_padding()
-        texts, short = made_up(tokenizer)
+        texts, short = made_up(tokenizer, self.arguments.sentences)
         tokens = sum(len(encoding) for encoding in tokenizer.encode_batch(texts))
         if len(tokenizer.encode(short)) != 16:
             sys.exit(f"the short sentence has {len(tokenizer.encode(short))} tokens")
@@ -222,11 +222,11 @@ class Comparison:
             print(f"| {what} | {name} | {shown(median)} | {spread:.0%} | {ratios[0]} | {ratios[1]} |", flush=True)
 
 
-def made_up(tokenizer):
-    """256 sentences of 5 to 120 whole words of the vocabulary, and one of 14."""
+def made_up(tokenizer, count):
+    """Sentences of 5 to 120 whole words of the vocabulary, and one of 14."""
     words = sorted(word for word in tokenizer.get_vocab() if word.isascii() and word.isalpha() and len(word) > 2)
     draw = random.Random(1)
-    texts = [" ".join(draw.choices(words, k=draw.randint(5, 120))) + "." for _ in range(256)]
+    texts = [" ".join(draw.choices(words, k=draw.randint(5, 120))) + "." for _ in range(count)]
     return texts, " ".join(draw.choices(words, k=14))
 
 
@@ -262,6 +262,7 @@ def main():
     parser.add_argument("--only", choices=["products", "sentences"])
     parser.add_argument("--skip", action="append", default=[], metavar="PEER")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=0.5, help="of a sample of products")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count()))
     parser.add_argument("--jobs", default="2", help="of cargo")
