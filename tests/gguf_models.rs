@@ -8,7 +8,7 @@ use thalweg::files::{Checkpoint, GgmlType};
 use thalweg::kernels::{Reduce, Rows, attention, matmul, matvec};
 use thalweg::model::to_gguf::write_gguf;
 use thalweg::schedule::Choices;
-use thalweg::stream::{Kind, Trace};
+use thalweg::stream::{Kind, Point, Trace};
 use thalweg::{Decoder, Dtype, Encoder, LoadOptions, Message, Model};
 
 /// Largest relative error of any stream point, and of logits: that of the folders themselves.
@@ -75,7 +75,7 @@ fn gemmas_inputs_of_blocks_and_logits_are_hugging_faces() {
     for (name, blocks) in [("gemma2", 3), ("gemma3", 7)] {
         let expected = beside(name);
         let model = gguf(name, LoadOptions::default());
-        let trace = model.trace_blocking(&expected.ids("ids"), &Point::of_model(model.spec())).unwrap();
+        let trace = model.trace_blocking(&expected.ids("ids"), &published(model.spec())).unwrap();
         assert_eq!(compare(name, &expected, &trace), blocks + 1);
     }
 }

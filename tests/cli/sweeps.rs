@@ -145,7 +145,7 @@ fn steering() {
     let lens = |more: &[&str]| run(&[&["stream", "lens", "a value", "--json"], more].concat()).ok().json().remove(0);
     let (plain, edited) = (lens(&[]), lens(&["--edits", &edits]));
     // divergence and rank are told of the last distribution, which the edits change
-    let guesses = |lens: &Value, row: usize| -> Vec<Value> {
+    let guesses = |lens: &serde_json::Value, row: usize| -> Vec<serde_json::Value> {
         lens["rows"][row]["positions"].as_array().unwrap().iter().map(|position| position["top"].clone()).collect()
     };
     assert_eq!(guesses(&plain, 3), guesses(&edited, 3));
