@@ -214,7 +214,7 @@ fn lens() {
     assert!(!table.contains('\u{1b}') && table.lines().all(|line| line.chars().count() <= 100), "{table}");
 
     of(&["--target", "281"]).fails(4, &["281", "vocabulary"]);
-    of(&["--target", "no token at all"]).fails(2, &["--target", "tokens"]);
+    of(&["--target", "no token at all"]).fails(2, &["no token at all", "tokens"]);
     assert_eq!(of(&["--top", "65"]).code, 2);
     lens(&["--ids", "2 281"]).fails(4, &["281"]);
 }
