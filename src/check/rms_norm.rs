@@ -72,7 +72,7 @@ pub(crate) fn whole_rows(sums: Rows, add_one: bool, rows: usize, columns: usize)
 fn heads_in_place(sums: Rows, add_one: bool, heads: usize, columns: usize, first: usize) -> Plan {
     const ROWS: usize = 9;
     let width = heads * columns;
-    let stride = (first + width + 3).next_multiple_of(if first % 4 == 0 { 4 } else { 1 });
+    let stride = (first + width + 3).next_multiple_of(if first.is_multiple_of(4) { 4 } else { 1 });
     let norm = RmsNorm {
         sums,
         gamma: Slot::Weight(0),
