@@ -13,6 +13,9 @@ fi
 cargo fmt --all --check
 cargo clippy --all-targets -- -D warnings
 cargo test
+for example in ablate patch steer; do
+    cargo run --quiet --example "$example"
+done
 
 # the example server is built here only, and driven by OpenAI's own client
 cargo clippy -p thalweg-serve --all-targets -- -D warnings
