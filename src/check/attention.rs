@@ -54,7 +54,7 @@ fn plans_of(form: Form) -> Vec<Plan> {
     plans.push(paged(gemma, &[(320, 40), (0, 9)]));
     // Llama 3's, long
     let llama = Shape { kv_heads: 8, mask: Mask::CAUSAL, ..new(32, 128) };
-    plans.push(paged(llama, &[(1536, 512)]).sized(Size::Full));
+    plans.push(paged(llama, &[(1536, 512)]).sized(Size::Large).only_full());
     for sequences in [&[(0, 150)][..], &[(64, 64), (128, 1), (7, 120)], &[(0, 1), (200, 3), (63, 1), (64, 1)]] {
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(70)] {
             for (heads, kv_heads, head_size) in [(7, 7, 5), (6, 2, 12), (5, 1, 8)] {

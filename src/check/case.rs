@@ -20,6 +20,8 @@ pub struct Plan {
     pub tolerance: f64,
     /// How much work it is.
     pub size: Size,
+    /// Whether only a full run has it.
+    pub full: bool,
     pub(super) inputs: Box<dyn Fn(&mut Random) -> Inputs + Send + Sync>,
 }
 
@@ -28,10 +30,8 @@ pub struct Plan {
 pub enum Size {
     /// Milliseconds, its reference included: the self-check runs these.
     Small,
-    /// As much as a real model's.
+    /// As much as a real model's, or more.
     Large,
-    /// So much that only a full run has it.
-    Full,
 }
 
 /// What a case reads, and what it should write.
@@ -115,12 +115,17 @@ impl Plan {
         let inputs = Box::new(inputs);
         let halves = dispatches.iter().any(|dispatch| dispatch.variant.needs.matrix > 0);
         let tolerance = if halves { HALF_TOLERANCE } else { TOLERANCE };
-        Plan { kernel, shape, dispatches, token_rows, tolerance, size: Size::Small, inputs }
+        Plan { kernel, shape, dispatches, token_rows, tolerance, size: Size::Small, full: false, inputs }
     }
 
     /// The same, of another size.
     pub fn sized(self, size: Size) -> Self {
         Plan { size, ..self }
+    }
+
+    /// The same, for full runs only.
+    pub fn only_full(self) -> Self {
+        Plan { full: true, ..self }
     }
 
     /// The variant that it runs.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::case::{Case, Plan, Size};
+use super::case::{Case, Plan};
 use super::inventory::{Check, Wrong, bits};
 use super::plans;
 use super::random::Random;
@@ -53,7 +53,7 @@ fn invariant(kernel: &'static str, what: &str, work: Work) -> Check {
 
 /// The cases of a kernel that this device can run and the default set has.
 fn plans_of(gpu: &Gpu, kernel: &str) -> Vec<Plan> {
-    let runs = |plan: &Plan| plan.kernel == kernel && plan.size < Size::Full && gpu.capabilities().offers(plan.needs());
+    let runs = |plan: &Plan| plan.kernel == kernel && !plan.full && gpu.capabilities().offers(plan.needs());
     plans().into_iter().filter(runs).collect()
 }
 

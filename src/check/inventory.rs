@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::case::{Case, Fault, Plan, Size};
+use super::case::{Case, Fault, Plan};
 use super::invariants::{changeable, moved};
 use super::random::Random;
 use super::rig::{Outputs, run, run_in_rows};
@@ -94,7 +94,7 @@ impl Check {
     /// no token's outputs depend on another's inputs but in attention.
     pub fn of_case(plan: Plan) -> Self {
         let (kernel, variant, tolerance) = (plan.kernel, plan.label().to_string(), plan.tolerance);
-        let (full, needs) = (plan.size == Size::Full, plan.needs());
+        let (full, needs) = (plan.full, plan.needs());
         let name = format!("{variant} {}", plan.shape);
         let work = move |gpu: &Gpu, random: &mut Random| {
             let case = plan.make(random);

@@ -62,7 +62,12 @@ pub fn plans() -> Vec<Plan> {
 /// Cases of one form; without those that another one takes where it is chosen.
 fn form_plans(form: Form) -> Vec<Plan> {
     let dispatch = move |product: &MatMul| MatMul { form, ..*product }.dispatch();
-    let mut plans = plans_of("matmul", &SHAPES, &REAL, &LARGE, &dispatch);
+    // the epilogue and the weight's type are parts that know nothing of each other, and drivers take long to compile some forms
+    let crossed: &[_] = match form {
+        Form::Register | Form::Subgroup | Form::Workgroup => &[WeightType::F32, WeightType::F16],
+        Form::Large | Form::Skinny | Form::Cooperative8 | Form::Cooperative16 => &[WeightType::F16],
+    };
+    let mut plans = plans_of("matmul", &SHAPES, &REAL, &LARGE, crossed, &dispatch);
     plans.retain(|plan| plan.label().starts_with(&format!("matmul[{},", form.name())));
     if form.cooperates() {
         // rows whose f16 would overflow, or sink; and weights that would, of the float type that has such
@@ -82,30 +87,38 @@ fn form_plans(form: Form) -> Vec<Plan> {
 /// M, N and K of products with weights of that type.
 pub(super) type Typed = (WeightType, (usize, usize, usize));
 
-/// Cases of every variant of a product, `dispatch`ed by its kernel.
+/// Cases of every variant of a product, `dispatch`ed by its kernel. Weights of other types than those `crossed` have every
+/// epilogue in full runs only: otherwise none, and all of it but an activation.
 pub(super) fn plans_of(
     kernel: &'static str,
     shapes: &[(usize, usize, usize)],
     real: &[Typed],
     large: &[Typed],
+    crossed: &[WeightType],
     dispatch: &dyn Fn(&MatMul) -> Dispatch,
 ) -> Vec<Plan> {
     let mut plans = Vec::new();
+    let mut push = |maker: Maker, shape| {
+        let plan = maker.plan(kernel, shape, dispatch);
+        let full =
+            !crossed.contains(&maker.weight_type) && (maker.activation != Activation::None || maker.bias != maker.add);
+        plans.push(if full { plan.only_full() } else { plan });
+    };
     let (quantised, floats): (Vec<_>, Vec<_>) = WeightType::ALL.into_iter().partition(|w| w.quantised());
     for weight_type in floats {
         for bias in [false, true] {
             for (i, &shape) in shapes.iter().enumerate() {
                 let activation = Activation::ALL[i % Activation::ALL.len()];
                 let maker = Maker { bias, activation, ..Maker::plain(weight_type) };
-                plans.push(maker.plan(kernel, shape, dispatch));
+                push(maker, shape);
                 let chunk = if i % 2 == 0 { 0 } else { 64 };
                 let maker = Maker { bias, add: true, chunk, ..Maker::plain(weight_type) };
-                plans.push(maker.plan(kernel, shape, dispatch));
+                push(maker, shape);
             }
             for activation in Activation::ALL {
                 for shape in [(5, 34, 12), (10, 35, 14)] {
                     let maker = Maker { bias, activation, chunk: 20, ..Maker::plain(weight_type) };
-                    plans.push(maker.plan(kernel, shape, dispatch));
+                    push(maker, shape);
                 }
             }
         }
@@ -120,16 +133,16 @@ pub(super) fn plans_of(
                 // chunks that begin at odd rows, so that blocks lie at every place in a word
                 let chunk = if i % 2 == 0 { 0 } else { 21 };
                 let maker = Maker { bias, activation, chunk, ..Maker::plain(weight_type) };
-                plans.push(maker.plan(kernel, shape, dispatch));
+                push(maker, shape);
                 let maker = Maker { bias, add: true, chunk: 21 - chunk, ..Maker::plain(weight_type) };
-                plans.push(maker.plan(kernel, shape, dispatch));
+                push(maker, shape);
             }
         }
     }
-    let real = real.iter().map(|r| (Size::Large, *r));
-    for (size, (weight_type, shape)) in real.chain(large.iter().map(|l| (Size::Full, *l))) {
-        plans.push(Maker::plain(weight_type).large(kernel, shape, dispatch).sized(size));
-    }
+    let whole =
+        |&(weight_type, shape): &Typed| Maker::plain(weight_type).large(kernel, shape, dispatch).sized(Size::Large);
+    plans.extend(real.iter().map(whole));
+    plans.extend(large.iter().map(|product| whole(product).only_full()));
     plans
 }
 
@@ -217,14 +230,25 @@ impl Maker {
     }
 
     fn inputs(self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Inputs {
-        let rows = random.values(m * k, 0.0, self.magnitudes.0);
         // away from 0, so that no sum of few outputs cancels: an error relative to nothing says nothing
         let before = random.values(m * n, 4.0, 1.0);
         let slot = self.output().1;
-        let mut contents = Contents::from([
-            (Slot::Scratch(0), bytes(&rows)),
-            (slot, if self.add { bytes(&before) } else { POISON.to_le_bytes().repeat(m * n) }),
-        ]);
+        let mut drawn = self.draw(random, (m, n, k));
+        while m * n <= FEW && drawn.cancels(n, k) {
+            drawn = self.draw(random, (m, n, k));
+        }
+        let Drawn { rows, weights, biases, mut contents } = drawn;
+        contents.insert(slot, if self.add { bytes(&before) } else { POISON.to_le_bytes().repeat(m * n) });
+        let mut expected = reference::matmul(&rows, &weights, &biases, n, k, self.activation);
+        if self.add {
+            expected = reference::residual_add(&widen(&before), &expected);
+        }
+        Inputs::new(tokens(m), contents, vec![(slot, expected)])
+    }
+
+    fn draw(&self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Drawn {
+        let rows = random.values(m * k, 0.0, self.magnitudes.0);
+        let mut contents = Contents::from([(Slot::Scratch(0), bytes(&rows))]);
         let (mut weights, mut biases) = (Vec::new(), Vec::new());
         for product in self.products(n, k) {
             let (mut stored, mut values) = random.weight(product.columns, k, self.weight_type);
@@ -240,11 +264,7 @@ impl Maker {
                 biases.extend(widen(&bias));
             }
         }
-        let mut expected = reference::matmul(&widen(&rows), &weights, &biases, n, k, self.activation);
-        if self.add {
-            expected = reference::residual_add(&widen(&before), &expected);
-        }
-        Inputs::new(tokens(m), contents, vec![(slot, expected)])
+        Drawn { rows: widen(&rows), weights, biases, contents }
     }
 
     /// Without bias and activation, which the plainest kernel does not have.
@@ -272,6 +292,27 @@ impl Maker {
         };
         let elements = places.into_iter().map(element).collect();
         Inputs::new(tokens(m), contents, Vec::new()).sampled(out, elements).same(out, PLAIN)
+    }
+}
+
+/// Outputs whose sums may all cancel by chance.
+const FEW: usize = 16;
+
+/// What a product reads.
+struct Drawn {
+    rows: Vec<f64>,
+    weights: Vec<f64>,
+    biases: Vec<f64>,
+    contents: Contents,
+}
+
+impl Drawn {
+    /// Whether the sums are less than half of what sums of such terms with independent signs are.
+    fn cancels(&self, n: usize, k: usize) -> bool {
+        let product = |a: &[f64], b: &[f64]| reference::matmul(a, b, &[], n, k, Activation::None);
+        let squares = |values: &[f64]| values.iter().map(|value| value * value).collect::<Vec<_>>();
+        let terms: f64 = product(&squares(&self.rows), &squares(&self.weights)).iter().sum();
+        squares(&product(&self.rows, &self.weights)).iter().sum::<f64>() < terms / 4.0
     }
 }
 

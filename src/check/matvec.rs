@@ -40,8 +40,10 @@ const REAL: [Typed; 8] = [
 const LARGE: [Typed; 2] = [(WeightType::F16, (1, 49152, 576)), (WeightType::Q4K, (1, 14336, 4096))];
 
 pub fn plans() -> Vec<Plan> {
+    let crossed = [WeightType::F32, WeightType::F16];
     let product = |form| move |product: &MatMul| few(form, product).dispatch();
-    Form::ALL.into_iter().flat_map(|form| plans_of("matvec", &SHAPES, &REAL, &LARGE, &product(form))).collect()
+    let of = |form| plans_of("matvec", &SHAPES, &REAL, &LARGE, &crossed, &product(form));
+    Form::ALL.into_iter().flat_map(of).collect()
 }
 
 pub(crate) fn few(form: Form, product: &MatMul) -> MatVec {

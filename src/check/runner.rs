@@ -1,5 +1,6 @@
 //! Runs checks on one adapter and says what became of each.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +11,7 @@ use serde::Serialize;
 use super::expected::Expectation;
 use super::inventory::{Check, Right, Wrong};
 use crate::error::{Error, Result};
-use crate::gpu::Gpu;
+use crate::gpu::{AdapterClass, Gpu};
 use crate::kernels::Needs;
 use crate::task::CancelToken;
 
@@ -136,23 +137,30 @@ impl Run<'_> {
     ) -> Result<Vec<Record>> {
         let gpu = open()?;
         let records: Vec<Mutex<Option<Record>>> = checks.iter().map(|_| Mutex::default()).collect();
+        let groups = groups(checks);
         let next = AtomicUsize::new(0);
-        let worker = || {
-            while let Some(i) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|i| *i < checks.len()) {
-                if self.cancel.is_cancelled() || gpu.alive().is_err() {
-                    return;
-                }
-                // of several that run when the device is lost, it is not known which one lost it
-                if let Ok(record) = self.one(&gpu, &checks[i]) {
-                    done(&record);
-                    *records[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+        let worker = |gpu: &Gpu| {
+            while let Some(group) = groups.get(next.fetch_add(1, Ordering::Relaxed)) {
+                for &i in group {
+                    if self.cancel.is_cancelled() || gpu.alive().is_err() {
+                        return;
+                    }
+                    // of several that run when the device is lost, it is not known which one lost it
+                    if let Ok(record) = self.one(gpu, &checks[i]) {
+                        done(&record);
+                        *records[i].lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+                    }
                 }
             }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        // some drivers that run on the CPU compile in the one thread of a device's queue
+        let several = gpu.capabilities().class == AdapterClass::Cpu;
+        let others = (1..threads).map(|_| if several { open() } else { Ok(gpu.clone()) });
+        let others = others.collect::<Result<Vec<_>>>()?;
         std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(worker);
+            for gpu in others.iter().chain([&gpu]) {
+                scope.spawn(|| worker(gpu));
             }
         });
         let mut gpu = Ok(gpu);
@@ -239,6 +247,23 @@ impl Run<'_> {
             repeat: status.fails().then(repeat),
         }
     }
+}
+
+/// The places of the checks, those of a variant together, so that one device compiles it and no other; in their order
+/// otherwise.
+fn groups(checks: &[Check]) -> Vec<Vec<usize>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut of_variant = HashMap::new();
+    for (i, check) in checks.iter().enumerate() {
+        // what is named after its kernel runs several variants
+        let own = if check.variant == check.kernel { &check.name } else { &check.variant };
+        let group = *of_variant.entry(own).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[group].push(i);
+    }
+    groups
 }
 
 /// Whether the device works after an error: wgpu may refuse what belongs to a lost device before it says that it is lost.

@@ -30,17 +30,25 @@ pub fn logit_stats(x: &[f64], y: &[f64], token: Option<usize>, top: usize) -> Lo
         largest: x[order[0]],
         log_sum: -log_p[order[0]],
         entropy: -log_p.iter().map(|l| l.exp() * l).sum::<f64>(),
-        kl: log_q.iter().zip(&log_p).map(|(q, p)| q.exp() * (q - p)).sum(),
+        kl: log_q.iter().zip(&log_p).map(|(&q, &p)| divergence(q, p)).sum(),
         token,
         rank: (0..x.len()).filter(before).count(),
         top: order.into_iter().take(top).collect(),
     }
 }
 
+/// A term q (log q - log p) by its logarithms, with p - q, which sums to 0 over all: for near rows the terms alone are much
+/// larger than their sum.
+fn divergence(q: f64, p: f64) -> f64 {
+    let apart = if (p - q).abs() < 1.0 { q.exp() * (p - q).exp_m1() } else { p.exp() - q.exp() };
+    apart + q.exp() * (q - p)
+}
+
 fn log_softmax(x: &[f64]) -> Vec<f64> {
-    let largest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let sum: f64 = x.iter().map(|x| (x - largest).exp()).sum();
-    x.iter().map(|x| x - largest - sum.ln()).collect()
+    let best = likeliest(x);
+    let others = x.iter().enumerate().filter(|(id, _)| *id != best);
+    let log_sum = others.map(|(_, other)| (other - x[best]).exp()).sum::<f64>().ln_1p();
+    x.iter().map(|other| other - x[best] - log_sum).collect()
 }
 
 fn likeliest(x: &[f64]) -> usize {
