@@ -221,8 +221,10 @@ fn what_cannot_be_is_refused() {
     other[1] += 1;
     let beyond = Place { point: Point::new(0, Kind::ResidPre), position: Some(11), head: None };
     input(patched(&ids, &other, &[beyond]), "there is no");
-    let pattern = Place { point: Point::new(0, Kind::Pattern), position: None, head: Some(0) };
-    input(patched(&ids, &other, &[pattern]), "hook_pattern");
+    let result = Place { point: Point::new(0, Kind::Result), position: None, head: Some(0) };
+    input(patched(&ids, &other, &[result]), "hook_result");
+    let pattern = Place { point: Point::new(0, Kind::Pattern), position: None, head: None };
+    input(patched(&ids, &other, &[pattern]), "places are heads");
     let headless = Place { point: Point::new(0, Kind::ResidPre), position: None, head: Some(0) };
     input(patched(&ids, &other, &[headless]), "head 0");
 

@@ -171,6 +171,7 @@ impl Program {
             sequences,
             tiles,
             pages: few(dims.pages),
+            keys: few(dims.keys),
             splits: few(dims.splits),
             seen: few(dims.seen),
             changes: few(dims.changes),

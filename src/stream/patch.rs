@@ -47,6 +47,9 @@ impl Place {
     /// # Errors
     /// [`Error::Input`] for a place that the model or the rows do not have.
     pub fn edit(&self, rows: &[f32], spec: &Spec) -> Result<Edit> {
+        if self.point.kind == Kind::Pattern {
+            return self.weights(rows, spec);
+        }
         let (width, heads) = (self.point.width(spec), self.point.heads(spec));
         let columns = match self.head {
             None => 0..width,
@@ -58,7 +61,21 @@ impl Place {
             return Err(Error::Input(format!("there is no {self:?}")));
         };
         let vector = own.chunks_exact(width).flat_map(|row| &row[columns.clone()]).copied().collect();
-        let edit = Edit { point: self.point, tokens, head: self.head, action: Action::Set(vector) };
+        let edit = Edit { tokens, head: self.head, ..Edit::new(self.point, Action::Set(vector)) };
+        edit.check(spec)?;
+        Ok(edit)
+    }
+
+    /// The same of a head's pattern: `rows` are `[heads, tokens, tokens]`.
+    fn weights(&self, rows: &[f32], spec: &Spec) -> Result<Edit> {
+        let tokens = (rows.len() / self.point.heads(spec)).isqrt();
+        let own = self.position.map_or(0..tokens, |token| token..token + 1);
+        let place = |head: usize| (head * tokens + own.start) * tokens..(head * tokens + own.end) * tokens;
+        let Some(vector) = self.head.filter(|_| own.end <= tokens).and_then(|head| rows.get(place(head))) else {
+            return Err(Error::Input(format!("there is no {self:?}; a pattern's places are heads")));
+        };
+        let edit = Edit { tokens: own, head: self.head, ..Edit::new(self.point, Action::Set(vector.into())) };
+        let edit = edit.of_keys(0..tokens);
         edit.check(spec)?;
         Ok(edit)
     }

@@ -146,7 +146,9 @@ impl<'m> Sweep<'m> {
                     return Err(Error::Input(format!("an edit at {point} is behind what the {name} is made of")));
                 }
                 Kind::FinalNormalized => {}
-                Kind::ResidPre | Kind::Q | Kind::K | Kind::V => starts.push((block, Start::Block(block))),
+                Kind::ResidPre | Kind::Q | Kind::K | Kind::V | Kind::Pattern => {
+                    starts.push((block, Start::Block(block)))
+                }
                 _ => starts.push((block, Start::Z(block))),
             }
         }
@@ -172,19 +174,22 @@ impl<'m> Sweep<'m> {
     /// How many of a group's runs go together.
     fn batch(&self, probe: &Probe<'_>, members: &[usize], sets: &[Vec<Edit>]) -> usize {
         let tokens = self.ids.len();
-        let most = |of: fn(&Edit, usize) -> usize| {
-            members.iter().map(|&i| sets[i].iter().map(|edit| of(edit, tokens)).sum::<usize>()).max().unwrap_or(0)
+        let most = |of: &dyn Fn(&Edit) -> usize| {
+            members.iter().map(|&i| sets[i].iter().map(of).sum::<usize>()).max().unwrap_or(0)
         };
-        let (changes, vectors) = (most(|edit, tokens| edit.rows(tokens).len()), most(|edit, _| edit.numbers()));
+        let spec = self.model.spec();
+        let changes = most(&|edit| edit.rows(tokens).len() * edit.parts(spec).len());
+        let vectors = most(&|edit| edit.numbers());
         let program = probe.program();
         let (tile, sites) = (program.recording().tile, &program.recording().sites[..program.recording().resumed]);
-        let clean: usize = sites.iter().map(|site| tokens * site.columns).sum();
+        let clean: usize = sites.iter().map(|site| tokens * site.columns.times as usize).sum();
         let fits = |runs: usize| {
             let times = |n: usize| (runs * n).min(u32::MAX as usize) as u32;
             let dims = Dims {
                 tokens: times(tokens),
                 sequences: times(1),
                 tiles: times(tokens.div_ceil(tile as usize)),
+                keys: tokens as u32,
                 changes: times(sites.len() * tokens + changes),
                 vectors: times(vectors).saturating_add(clean as u32),
                 ..Dims::default()
@@ -267,7 +272,10 @@ pub(crate) async fn gather(
     let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
     let half = memory(model, longest, &Purpose::Trace) / 2;
     // a capture is there twice, in its own buffer and in the one that is read
-    let bytes = |point: &Point| 8 * point.width(&model.spec) as u64;
+    let bytes = |point: &Point| match point.kind {
+        Kind::Pattern => 8 * (point.heads(&model.spec) * longest) as u64,
+        _ => 8 * point.width(&model.spec) as u64,
+    };
     let mut rest = points;
     while !rest.is_empty() {
         let mut each = 0;

@@ -91,7 +91,7 @@ fn patching() {
     run(&[&clean[..], &["--corrupted", "The string"]].concat()).fails(4, &["same length"]);
     run(&[&clean[..], &["--corrupted", clean[2]]].concat()).fails(4, &["--target"]);
     run(&[&clean[..], &["--corrupted", clean[2], "--target", "5"]].concat()).fails(4, &["nothing that patching"]);
-    run(&[&clean[..], &corrupted[..], &["--points", "pattern"]].concat()).fails(4, &["hook_pattern"]);
+    run(&[&clean[..], &corrupted[..], &["--points", "hook_result"]].concat()).fails(4, &["hook_result"]);
 }
 
 #[test]
