@@ -13,6 +13,7 @@ mod points;
 mod probe;
 pub mod report;
 mod steer;
+mod surprise;
 mod sweep;
 mod trace;
 

@@ -100,11 +100,12 @@ impl Patching {
     }
 }
 
-/// Puts a clean run's rows into a corrupted run, place by place.
+/// Puts a clean run's rows into a corrupted run, place by place. A loss is at the clean prompt's tokens, of all runs: what
+/// transformers returns for the corrupted prompt with `labels` of the clean one.
 ///
 /// # Errors
-/// [`Error::Input`] for prompts of different lengths, a place that is not there, a loss, and where both runs have the same metric, so
-/// that there is nothing to restore; else as [`Sweep::run`].
+/// [`Error::Input`] for prompts of different lengths, a place that is not there, and where both runs have the same metric, so that
+/// there is nothing to restore; else as [`Sweep::run`].
 pub async fn patch(
     model: &Model,
     clean: &[u32],
@@ -118,12 +119,8 @@ pub async fn patch(
         let what = "patching needs prompts of the same length";
         return Err(Error::Input(format!("{what}: the clean one has {clean} tokens, the corrupted one {corrupted}")));
     }
-    if *metric == Metric::Loss {
-        let what = "a loss is of each prompt's own tokens: patching is judged by a logit, a probability or a cosine";
-        return Err(Error::Input(what.into()));
-    }
     let original = Sweep::new(model, clean, metric.clone()).await?;
-    let sweep = Sweep::new(model, corrupted, metric.clone()).await?;
+    let sweep = Sweep::expecting(model, corrupted, clean, metric.clone()).await?;
     let (clean, corrupted) = (original.clean(), sweep.clean());
     if clean == corrupted {
         let what = format!("the {} is {clean} of both prompts: there is nothing that patching restores", metric.name());

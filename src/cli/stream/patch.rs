@@ -17,7 +17,7 @@ of the metric back, 0 where they bring nothing. Both prompts have the same numbe
 patched token by token, those with heads (z, q, k, v, pattern) head by head in all tokens.
 
 Judged by the logit of --target less that of --against; where nothing is said, by what the clean prompt takes for most \
-likely less what the corrupted one does. Encoders by the cosine with the clean prompt's vector, or with that of --to.
+likely less what the corrupted one does. With --loss by the loss of each run at the clean prompt's tokens. Encoders by the cosine with the clean prompt's vector, or with that of --to.
 
 --json prints one object: {\"metric\",\"clean_ids\",\"corrupted_ids\",\"clean\",\"corrupted\",\"places\":[{\"point\",\"block\",\
 \"position\",\"head\",\"value\",\"share\"}]}; position or head is null.
