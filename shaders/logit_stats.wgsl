@@ -4,7 +4,8 @@
 //
 // KL is summed as p - q + q d with d = log q - log p, whose first two parts sum to 0: no term is below 0, errors of the
 // logarithms cancel to first order, and equal rows give 0. A row in which something is no number (NaN, infinite or
-// beyond 2^126) gives NOTHING for each number, so that nobody takes what came of it for a result.
+// beyond 2^126) gives NOTHING for each number, so that nobody takes what came of it for a result. A row beside itself is
+// read once.
 
 struct Params {
     rows: u32,
@@ -91,6 +92,9 @@ fn logit_stats(
     let reading = readings[row];
     let first = row * params.columns;
     let first_other = reading.y * params.columns;
+    // of the other row, where it is another: loops without a turn are skipped, where branches may be walked through
+    let alone = reading.y == row;
+    let compared = select(params.columns, 0u, alone);
 
     var own = Best(LEAST, NO_ID);
     var other = Best(LEAST, NO_ID);
@@ -98,11 +102,16 @@ fn logit_stats(
     var odd_other = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
         let x = logits[first + i];
-        let y = logits[first_other + i];
         own = larger(own, value_of(x), i);
-        other = larger(other, value_of(y), i);
         odd = select(1.0, odd, is_number(x));
+    }
+    for (var i = lane; i < compared; i += LANES) {
+        let y = logits[first_other + i];
+        other = larger(other, value_of(y), i);
         odd_other = select(1.0, odd_other, is_number(y));
+    }
+    if (alone) {
+        other = own;
     }
     let there = reduce_max(lane, odd) == 0.0;
     let both = reduce_max(lane, odd_other) == 0.0 && there;
@@ -116,9 +125,11 @@ fn logit_stats(
     for (var i = lane; i < params.columns; i += LANES) {
         let below = value_of(logits[first + i]) - largest;
         let e = exp(below);
-        let e_other = exp(value_of(logits[first_other + i]) - likeliest.value);
         rest += select(e, 0.0, i == best.id);
         weighted = fma(e, below, weighted);
+    }
+    for (var i = lane; i < compared; i += LANES) {
+        let e_other = exp(value_of(logits[first_other + i]) - likeliest.value);
         rest_other += select(e_other, 0.0, i == likeliest.id);
     }
     rest = reduce_sum(lane, rest);
@@ -133,6 +144,10 @@ fn logit_stats(
     var above = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
         let x = value_of(logits[first + i]);
+        above += select(0.0, 1.0, x > x_token || (x == x_token && i < token));
+    }
+    for (var i = lane; i < compared; i += LANES) {
+        let x = value_of(logits[first + i]);
         let y = value_of(logits[first_other + i]);
         let below = x - largest;
         let below_other = y - likeliest.value;
@@ -142,7 +157,6 @@ fn logit_stats(
         let near = abs(apart) + abs(shift) < abs(below) + abs(below_other);
         let d = select(below_other - below, apart - shift, near) - (log_sum_other - log_sum);
         kl += divergence(d, below_other - log_sum_other, below - log_sum);
-        above += select(0.0, 1.0, x > x_token || (x == x_token && i < token));
     }
     kl = reduce_sum(lane, kl);
     let rank = u32(reduce_sum(lane, above));
