@@ -93,7 +93,7 @@ impl Recorder<'_> {
                 self.tap_row(l, Slot::Stream, Kind::ResidPre);
                 let input = self.normed(before(block.attention_norm), &rows);
                 self.project(l, block, input, &rows);
-                if *self.purpose == Purpose::Prefill && last {
+                if *self.purpose == Purpose::Prefill && last && !self.taps_behind_keys(l) {
                     break; // nobody reads what the last block would add
                 }
                 self.attend(l, tensors, &rows);
@@ -231,6 +231,12 @@ impl Recorder<'_> {
         if self.wants(l, Kind::Result) {
             self.result(l, &block.o, rows);
         }
+    }
+
+    /// Whether something comes back of what follows a block's keys and values.
+    pub fn taps_behind_keys(&self, l: usize) -> bool {
+        let behind = |point: &Point| point.kind > Kind::V && (point.block == l || !point.kind.is_per_block());
+        self.watch.taps.iter().any(behind)
     }
 
     /// Whether a point of a block behind z is watched or edited.

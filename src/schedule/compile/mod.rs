@@ -150,6 +150,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
     match purpose {
         Purpose::Trace => recorder.traced_head(tensors),
         Purpose::Embed(head) => recorder.pooled(tensors, head),
+        Purpose::Prefill if recorder.taps_behind_keys(spec.num_hidden_layers - 1) => recorder.traced_head(tensors),
         Purpose::Prefill => {}
         Purpose::Decode | Purpose::Logits => recorder.next_token(tensors),
         Purpose::Score => recorder.score(tensors),
