@@ -4,7 +4,7 @@
 //! The same as `thalweg stream report`, and then some of its numbers: in which block each sublayer adds most, and the head
 //! that gives the first token most of its attention.
 use anyhow::{Context, Result};
-use thalweg::{Gpu, GpuOptions, Model, RUSTBOOK};
+use thalweg::{Gpu, GpuOptions, Model, RUSTBOOK, Task};
 
 fn main() -> Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=off")).init();
@@ -14,7 +14,7 @@ fn main() -> Result<()> {
     let out = arguments.next().map_or_else(|| std::env::temp_dir().join("thalweg-report.html"), Into::into);
     let gpu = Gpu::new_blocking(GpuOptions::default())?;
     let model = Model::load_blocking(&gpu, model, Default::default())?;
-    let report = model.report_blocking(&model.encode(&text)?.ids)?;
+    let report = model.report_blocking(&model.encode(&text)?.ids, &Task::default())?;
     std::fs::write(&out, report.html()).with_context(|| out.display().to_string())?;
     let (tokens, blocks, out) = (report.ids.len(), report.blocks.len(), out.display());
     println!("{tokens} tokens through {blocks} blocks of {}: {out}", report.model);

@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::schedule::{Batch, Operation, Program, Purpose, RowEdit, Watch, record};
 
 /// A language model's final norm and head, a few rows at a time, so that the logits' memory does not grow with the text; of
-/// each row come back three numbers and not its logits.
+/// each row come back seven numbers and not its logits.
 pub(crate) struct Surprises {
     program: Program,
     columns: usize,
