@@ -4,8 +4,8 @@
 //
 // KL is summed as p - q + q d with d = log q - log p, whose first two parts sum to 0: no term is below 0, errors of the
 // logarithms cancel to first order, and equal rows give 0. A row in which something is no number (NaN, infinite or
-// beyond 2^126) gives NOTHING for each number, so that nobody takes what came of it for a result. A row beside itself is
-// read once.
+// beyond 2^126) gives NOTHING for each number, so that nobody takes what came of it for a result.
+// A row beside itself is read once.
 
 struct Params {
     rows: u32,
