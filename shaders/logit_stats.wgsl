@@ -5,7 +5,6 @@
 // KL is summed as p - q + q d with d = log q - log p, whose first two parts sum to 0: no term is below 0, errors of the
 // logarithms cancel to first order, and equal rows give 0. A row in which something is no number (NaN, infinite or
 // beyond 2^126) gives NOTHING for each number, so that nobody takes what came of it for a result.
-// A row beside itself is read once.
 
 struct Params {
     rows: u32,
@@ -94,72 +93,58 @@ fn logit_stats(
     let first_other = reading.y * params.columns;
 
     var own = Best(LEAST, NO_ID);
+    var other = Best(LEAST, NO_ID);
     var odd = 0.0;
+    var odd_other = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
         let x = logits[first + i];
+        let y = logits[first_other + i];
         own = larger(own, value_of(x), i);
+        other = larger(other, value_of(y), i);
         odd = select(1.0, odd, is_number(x));
+        odd_other = select(1.0, odd_other, is_number(y));
     }
     let there = reduce_max(lane, odd) == 0.0;
+    let both = reduce_max(lane, odd_other) == 0.0 && there;
     var best = best_of(lane, own);
+    let likeliest = best_of(lane, other);
     let largest = best.value;
 
     var rest = 0.0;
     var weighted = 0.0;
+    var rest_other = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
         let below = value_of(logits[first + i]) - largest;
         let e = exp(below);
+        let e_other = exp(value_of(logits[first_other + i]) - likeliest.value);
         rest += select(e, 0.0, i == best.id);
         weighted = fma(e, below, weighted);
+        rest_other += select(e_other, 0.0, i == likeliest.id);
     }
     rest = reduce_sum(lane, rest);
     weighted = reduce_sum(lane, weighted);
     let log_sum = log_of_one_and(rest);
-
-    var both = there;
-    var likeliest = best;
-    var kl = 0.0;
-    if (reading.y != row) {
-        var other = Best(LEAST, NO_ID);
-        var odd_other = 0.0;
-        for (var i = lane; i < params.columns; i += LANES) {
-            let y = logits[first_other + i];
-            other = larger(other, value_of(y), i);
-            odd_other = select(1.0, odd_other, is_number(y));
-        }
-        both = reduce_max(lane, odd_other) == 0.0 && there;
-        likeliest = best_of(lane, other);
-
-        var rest_other = 0.0;
-        for (var i = lane; i < params.columns; i += LANES) {
-            let e_other = exp(value_of(logits[first_other + i]) - likeliest.value);
-            rest_other += select(e_other, 0.0, i == likeliest.id);
-        }
-        let log_sum_other = log_of_one_and(reduce_sum(lane, rest_other));
-
-        let shift = likeliest.value - largest;
-        for (var i = lane; i < params.columns; i += LANES) {
-            let x = value_of(logits[first + i]);
-            let y = value_of(logits[first_other + i]);
-            let below = x - largest;
-            let below_other = y - likeliest.value;
-            // two ways to the same number: the one whose parts are smaller, and so rounded by less
-            let apart = y - x;
-            let near = abs(apart) + abs(shift) < abs(below) + abs(below_other);
-            let d = select(below_other - below, apart - shift, near) - (log_sum_other - log_sum);
-            kl += divergence(d, below_other - log_sum_other, below - log_sum);
-        }
-        kl = reduce_sum(lane, kl);
-    }
+    let log_sum_other = log_of_one_and(reduce_sum(lane, rest_other));
 
     let of_other = reading.x == LIKELIEST;
     let token = select(reading.x, likeliest.id, of_other);
     let x_token = value_of(logits[first + token]);
+    var kl = 0.0;
     var above = 0.0;
     for (var i = lane; i < params.columns; i += LANES) {
         let x = value_of(logits[first + i]);
+        let y = value_of(logits[first_other + i]);
+        let below = x - largest;
+        let below_other = y - likeliest.value;
+        // two ways to the same number: the one whose parts are smaller, and so rounded by less
+        let apart = y - x;
+        let shift = likeliest.value - largest;
+        let near = abs(apart) + abs(shift) < abs(below) + abs(below_other);
+        let d = select(below_other - below, apart - shift, near) - (log_sum_other - log_sum);
+        kl += divergence(d, below_other - log_sum_other, below - log_sum);
         above += select(0.0, 1.0, x > x_token || (x == x_token && i < token));
     }
+    kl = reduce_sum(lane, kl);
     let rank = u32(reduce_sum(lane, above));
 
     let words = FIRST + 2u * params.top;
