@@ -1,17 +1,18 @@
-//! Where in the model the answer appears: `cargo run --release --example lens -- MODEL "A text that goes on"`
+//! Where in the model the answer appears: `cargo run --release --example lens -- [MODEL] ["A text that goes on"]`; without
+//! arguments, in the small model that is part of the library.
 //!
 //! For each token of the text, what the model says comes next, and the first block from which on the logit lens shows the
 //! same: its input already leads to the answer, and blocks behind it only make it surer. With entropy and divergence at the
 //! last position, block by block, in nats.
 use anyhow::{Context, Result, bail};
 use thalweg::stream::{Distribution, Lens, LensRow, Reading};
-use thalweg::{Gpu, GpuOptions, Model, Task};
+use thalweg::{Gpu, GpuOptions, Model, RUSTBOOK, Task};
 
 fn main() -> Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=off")).init();
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: lens MODEL TEXT";
-    let (model, text) = (arguments.next().context(usage)?, arguments.next().context(usage)?);
+    let model = arguments.next().unwrap_or_else(|| RUSTBOOK.into());
+    let text = arguments.next().unwrap_or_else(|| "Returns the length of the".into());
     let gpu = Gpu::new_blocking(GpuOptions::default())?;
     let model = Model::load_blocking(&gpu, model, Default::default())?;
 

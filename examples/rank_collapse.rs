@@ -112,7 +112,8 @@ fn stack(gpu: &Gpu, seed: u64, norms: Option<Placement>, open: bool) -> Result<V
     let mut random = Random::new(1000 + seed);
     for token in 0..TOKENS {
         let row: Vec<f32> = (0..D).map(|_| normal(&mut random)).collect();
-        let edit = RowEdit { token, columns: 0..D, operation: Operation::Set, alpha: 1.0, vector: batch.vector(&row) };
+        let (columns, operation, vector) = (0..D, Operation::Set, batch.vector(&row));
+        let edit = RowEdit { token, part: 0, columns, operation, alpha: 1.0, vector };
         batch.edit(sites, 0, edit.clone());
         for site in (1..sites.len()).filter(|_| !open) {
             batch.edit(sites, site, RowEdit { operation: Operation::Scale, alpha: 0.0, ..edit.clone() });

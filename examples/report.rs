@@ -1,20 +1,23 @@
-//! A page about what a model makes of a text: `cargo run --example report -- MODEL "A sentence." report.html`
+//! A page about what a model makes of a text: `cargo run --example report -- [MODEL] ["A sentence."] [report.html]`; without
+//! arguments, the small model that is part of the library, and a page among the temporary files.
 //!
 //! The same as `thalweg stream report`, and then some of its numbers: in which block each sublayer adds most, and the head
 //! that gives the first token most of its attention.
 use anyhow::{Context, Result};
-use thalweg::{Gpu, GpuOptions, Model};
+use thalweg::{Gpu, GpuOptions, Model, RUSTBOOK, Task};
 
 fn main() -> Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=off")).init();
     let mut arguments = std::env::args().skip(1);
-    let mut next = || arguments.next().context("usage: report MODEL TEXT OUT.html");
-    let (model, text, out) = (next()?, next()?, next()?);
+    let model = arguments.next().unwrap_or_else(|| RUSTBOOK.into());
+    let text = arguments.next().unwrap_or_else(|| "A vector owns its elements.".into());
+    let out = arguments.next().map_or_else(|| std::env::temp_dir().join("thalweg-report.html"), Into::into);
     let gpu = Gpu::new_blocking(GpuOptions::default())?;
     let model = Model::load_blocking(&gpu, model, Default::default())?;
-    let report = model.report_blocking(&model.encode(&text)?.ids)?;
-    std::fs::write(&out, report.html()).with_context(|| out.clone())?;
-    println!("{} tokens through {} blocks of {}: {out}", report.ids.len(), report.blocks.len(), report.model);
+    let report = model.report_blocking(&model.encode(&text)?.ids, &Task::default())?;
+    std::fs::write(&out, report.html()).with_context(|| out.display().to_string())?;
+    let (tokens, blocks, out) = (report.ids.len(), report.blocks.len(), out.display());
+    println!("{tokens} tokens through {blocks} blocks of {}: {out}", report.model);
 
     let blocks = &report.measures.blocks;
     let most = |what: &str, norms: Vec<f64>| {

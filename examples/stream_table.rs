@@ -1,10 +1,11 @@
-//! How one sentence's residual stream grows, block by block: `cargo run --example stream_table -- MODEL "A sentence."`
+//! How one sentence's residual stream grows, block by block, by what passes its points:
+//! `cargo run --example stream_table -- [MODEL] ["A sentence."]`; without arguments, of the small model that is part of the library.
 //!
 //! Each number is a norm, averaged over the tokens: of the stream before the block, of what attention adds to it (t1),
 //! of what the FFN adds (t4), and of the stream after both. In post-norm models (BERT) a LayerNorm follows each addition.
 use anyhow::{Context, Result};
 use thalweg::stream::{Kind, Point, Tensor};
-use thalweg::{Gpu, GpuOptions, Model};
+use thalweg::{Gpu, GpuOptions, Model, RUSTBOOK};
 
 const COLUMNS: [(&str, Kind); 4] = [
     ("stream before", Kind::ResidPre),
@@ -16,8 +17,8 @@ const COLUMNS: [(&str, Kind); 4] = [
 fn main() -> Result<()> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn,wgpu_hal=off")).init();
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: stream_table MODEL TEXT";
-    let (model, text) = (arguments.next().context(usage)?, arguments.next().context(usage)?);
+    let model = arguments.next().unwrap_or_else(|| RUSTBOOK.into());
+    let text = arguments.next().unwrap_or_else(|| "A vector owns its elements.".into());
     let gpu = Gpu::new_blocking(GpuOptions::default())?;
     let loaded = Model::load_blocking(&gpu, model, Default::default())?;
 

@@ -38,6 +38,7 @@ override HAS_BIAS: bool = false;
 override HAS_CAP: bool = false;
 
 const MASKED = -1e30;
+const KEYS_BINDING = 6;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> tiles: array<Tile>;

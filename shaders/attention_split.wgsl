@@ -39,6 +39,7 @@ override HAS_CAP: bool = false;
 
 const TEAM = 8u; // invocations that share a key's score
 const MASKED = -1e30;
+const KEYS_BINDING = 6;
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> tiles: array<Tile>;

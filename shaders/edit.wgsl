@@ -3,19 +3,21 @@
 
 struct Params {
     tokens: u32,
+    stride: u32, // elements in a row
+    part: u32,   // and in a part of it
     site: u32,  // which of the recording's edited points this is
     sites: u32, // how many there are
 }
 
 struct Change {
     next: u32, // the one after it, or NONE
-    first: u32, // element at which it begins
+    first: u32, // element of its part of the row at which it begins
     columns: u32,
     operation: u32,
     alpha: f32,
     vector: u32, // where v begins
+    part: u32,
     unused0: u32,
-    unused1: u32,
 }
 
 override LANES: u32 = 64u;
@@ -44,20 +46,21 @@ fn edit(
     var place = edits[token * params.sites + params.site];
     while (place != NONE) {
         let change = changes[place];
+        let at = token * params.stride + change.part * params.part + change.first;
         var along = 0.0;
         if (change.operation > SCALE) {
             for (var i = lane; i < change.columns; i += LANES) {
-                along = fma(values[change.first + i], vectors[change.vector + i], along);
+                along = fma(values[at + i], vectors[change.vector + i], along);
             }
             along = reduce_sum(lane, along);
         }
         for (var i = lane; i < change.columns; i += LANES) {
-            let x = values[change.first + i];
+            let x = values[at + i];
             switch change.operation {
-                case SET: { values[change.first + i] = vectors[change.vector + i]; }
-                case ADD: { values[change.first + i] = fma(change.alpha, vectors[change.vector + i], x); }
-                case SCALE: { values[change.first + i] = change.alpha * x; }
-                default: { values[change.first + i] = fma(-change.alpha * along, vectors[change.vector + i], x); }
+                case SET: { values[at + i] = vectors[change.vector + i]; }
+                case ADD: { values[at + i] = fma(change.alpha, vectors[change.vector + i], x); }
+                case SCALE: { values[at + i] = change.alpha * x; }
+                default: { values[at + i] = fma(-change.alpha * along, vectors[change.vector + i], x); }
             }
         }
         // the next one may have other columns, and so other invocations for the same element

@@ -10,7 +10,7 @@ use common::{Expected, GPU, cosine, fixtures};
 use serde_json::{Value, json};
 use thalweg::stream::report::MOST_TOKENS;
 use thalweg::stream::{Kind, Point, Reading, Report};
-use thalweg::{Error, LoadOptions, Model};
+use thalweg::{Error, LoadOptions, Model, Task};
 
 const IDS: [u32; 7] = [3, 1, 4, 1, 5, 9, 2];
 
@@ -29,7 +29,7 @@ fn model(folder: &str) -> Model {
 }
 
 fn report(folder: &str) -> Report {
-    model(folder).report_blocking(&IDS).unwrap_or_else(|e| panic!("{folder}: {e}"))
+    model(folder).report_blocking(&IDS, &Task::default()).unwrap_or_else(|e| panic!("{folder}: {e}"))
 }
 
 /// What an element of that id holds.
@@ -68,7 +68,7 @@ fn a_page_needs_nothing_else() {
 fn the_same_again_is_the_same_page() {
     for name in ["models/bert_odd", "decoders/llama_gqa"] {
         let model = model(name);
-        let [one, other] = [0, 1].map(|_| model.report_blocking(&IDS).unwrap());
+        let [one, other] = [0, 1].map(|_| model.report_blocking(&IDS, &Task::default()).unwrap());
         assert!(one.html() == other.html() && one.json() == other.json() && one.figures() == other.figures());
     }
 }
@@ -79,7 +79,7 @@ fn figures_hold_numbers_only() {
     for name in MODELS {
         // one token has no others to look at
         for ids in [&IDS[..], &IDS[..1]] {
-            let report = model(name).report_blocking(ids).unwrap();
+            let report = model(name).report_blocking(ids, &Task::default()).unwrap();
             assert_eq!(most(&report).len(), most(&report).into_iter().collect::<BTreeSet<_>>().len());
             for figure in report.figures() {
                 let svg = figure.standalone();
@@ -115,7 +115,7 @@ fn numbers_are_the_streams() {
     ];
     for name in MODELS {
         let model = model(name);
-        let json = model.report_blocking(&IDS).unwrap().json();
+        let json = model.report_blocking(&IDS, &Task::default()).unwrap().json();
         let points: Vec<_> = Point::of_model(model.spec());
         let trace = model.trace_blocking(&IDS, &points).unwrap();
         let d = model.spec().hidden_size;
@@ -195,9 +195,9 @@ fn decode(base64: &str) -> Vec<u8> {
 #[test]
 fn too_many_tokens_are_refused() {
     let model = model("decoders/llama_gqa");
-    let error = model.report_blocking(&[1; MOST_TOKENS + 1]).unwrap_err();
+    let error = model.report_blocking(&[1; MOST_TOKENS + 1], &Task::default()).unwrap_err();
     assert!(matches!(&error, Error::Input(text) if text.contains("256") && text.contains("257")), "{error}");
-    assert!(matches!(model.report_blocking(&[]), Err(Error::Input(_))));
+    assert!(matches!(model.report_blocking(&[], &Task::default()), Err(Error::Input(_))));
 }
 
 const HOSTILE: &str =
@@ -276,7 +276,11 @@ fn a_browser_shows_it_and_the_keyboard_drives_it() {
         return;
     };
     let gpt2 = Expected::open("decoders/gpt2_odd").ids("ids");
-    let reports = [report("models/bert_odd"), model("decoders/gpt2_odd").report_blocking(&gpt2).unwrap(), hostile()];
+    let reports = [
+        report("models/bert_odd"),
+        model("decoders/gpt2_odd").report_blocking(&gpt2, &Task::default()).unwrap(),
+        hostile(),
+    ];
     for report in &reports {
         let figures: Vec<_> = report.figures().iter().map(|figure| figure.standalone()).collect();
         let figures = json!(figures).to_string().replace('<', "\\u003c");

@@ -13,7 +13,8 @@ fi
 cargo fmt --all --check
 cargo clippy --all-targets -- -D warnings
 cargo test
-for example in ablate patch steer; do
+# one for each instrument, on the model that is part of the library
+for example in stream_table edits lens attribute measure ablate patch steer report; do
     cargo run --quiet --example "$example"
 done
 

@@ -143,7 +143,7 @@ fn patching_with_itself_gives_one_and_zero() {
         let model = model(name);
         let spec = model.spec();
         let (clean, corrupted) = (ids(&model, 7), ids(&model, 5));
-        for metric in metrics(&model, clean.len()).into_iter().filter(|metric| *metric != Metric::Loss) {
+        for metric in metrics(&model, clean.len()) {
             let rows: Vec<_> = (0..spec.num_hidden_layers).map(|block| Point::new(block, Kind::ResidPre)).collect();
             let whole = |point: &Point| Place { point: *point, position: None, head: None };
             let places: Vec<_> = rows.iter().map(whole).collect();
@@ -156,8 +156,10 @@ fn patching_with_itself_gives_one_and_zero() {
             let kinds = Place::all(&[Kind::ResidPre], spec, clean.len());
             let sets: Vec<_> = kinds.iter().chain(&places).map(own).collect();
             let values = sweep.run_blocking(&sets, &task).unwrap();
-            assert!(values.iter().all(|&value| value == found.corrupted), "{name} {}", metric.name());
-            let zero = thalweg::stream::Patching { values, ..found };
+            assert!(values.iter().all(|&value| value == sweep.clean()), "{name} {}", metric.name());
+            // a loss of two prompts is at the clean one's tokens, and so not the corrupted one's own
+            assert_eq!(sweep.clean() == found.corrupted, metric != Metric::Loss, "{name} {}", metric.name());
+            let zero = thalweg::stream::Patching { values: vec![found.corrupted; places.len()], ..found };
             assert!(zero.shares().iter().all(|&share| share == 0.0));
             // places where something happens
             let places = Place::all(&[Kind::ResidPre, Kind::AttnOut, Kind::MlpOut, Kind::Z], spec, clean.len());
@@ -215,14 +217,14 @@ fn what_cannot_be_is_refused() {
     };
     input(patched(&ids, &ids[1..], &places), "same length");
     input(patched(&ids, &ids, &places), "nothing that patching restores");
-    let loss = patch_blocking(&model, &ids, &ids, &Metric::Loss, &places, &Task::default());
-    assert!(matches!(loss, Err(Error::Input(what)) if what.contains("own tokens")));
     let mut other = ids.clone();
     other[1] += 1;
     let beyond = Place { point: Point::new(0, Kind::ResidPre), position: Some(11), head: None };
     input(patched(&ids, &other, &[beyond]), "there is no");
-    let pattern = Place { point: Point::new(0, Kind::Pattern), position: None, head: Some(0) };
-    input(patched(&ids, &other, &[pattern]), "hook_pattern");
+    let result = Place { point: Point::new(0, Kind::Result), position: None, head: Some(0) };
+    input(patched(&ids, &other, &[result]), "hook_result");
+    let pattern = Place { point: Point::new(0, Kind::Pattern), position: None, head: None };
+    input(patched(&ids, &other, &[pattern]), "places are heads");
     let headless = Place { point: Point::new(0, Kind::ResidPre), position: None, head: Some(0) };
     input(patched(&ids, &other, &[headless]), "head 0");
 
@@ -323,9 +325,12 @@ fn sweeps_are_pytorchs() {
             [("resid_pre", Kind::ResidPre), ("attn_out", Kind::AttnOut), ("mlp_out", Kind::MlpOut), ("z", Kind::Z)]
         {
             let places = Place::all(&[kind], spec, ids.len());
-            let found = patch_blocking(&model, &ids, &other, &patched, &places, &Task::default()).unwrap();
-            compare("patch.ends", &[found.clean, found.corrupted]);
-            compare(&format!("patch.{place}"), &found.shares());
+            let loss = model.head().is_none().then_some(("patch_loss", &Metric::Loss));
+            for (label, metric) in std::iter::once(("patch", &patched)).chain(loss) {
+                let found = patch_blocking(&model, &ids, &other, metric, &places, &Task::default()).unwrap();
+                compare(&format!("{label}.ends"), &[found.clean, found.corrupted]);
+                compare(&format!("{label}.{place}"), &found.shares());
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 const PAGE = 64u;
 
-@group(0) @binding(6) var<storage, read> pages: array<u32>;
+@group(0) @binding(KEYS_BINDING) var<storage, read> pages: array<u32>;
 
 fn key_row(keys: u32, key: u32) -> u32 {
     return pages[keys + key / PAGE] * PAGE + key % PAGE;

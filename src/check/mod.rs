@@ -4,6 +4,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod attention_merge;
+pub(crate) mod attention_mix;
 pub(crate) mod attention_scores;
 pub(crate) mod attention_split;
 mod case;
@@ -76,6 +77,7 @@ pub fn plans() -> Vec<Plan> {
         attention_merge::plans,
         attention_scores::plans,
         softmax::plans,
+        attention_mix::plans,
         soft_cap::plans,
         pool::plans,
         l2_normalize::plans,

@@ -4,7 +4,7 @@
 use crate::kernels::attention::Mask;
 use crate::kernels::matmul::Activation;
 use crate::model::{
-    Biases, BlockSpec, LmHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Rope, Scaling, Spec,
+    Biases, BlockSpec, LmHead, MaskedHead, NormKind, Placement, Positions, QkNorm, RelativeBuckets, Rope, Scaling, Spec,
 };
 
 /// Ids of a vocabulary of this many.
@@ -33,6 +33,18 @@ pub fn bert(layers: usize) -> Spec {
 pub fn mpnet(layers: usize) -> Spec {
     let buckets = RelativeBuckets { buckets: 32, max_distance: 128 };
     Spec { model_type: "relative positions".into(), relative_bias: Some(buckets), ..bert(layers) }
+}
+
+/// An encoder with a head for masked tokens, with all biases there are; its decoder is the word table.
+pub fn masked_bert(layers: usize) -> Spec {
+    let head = MaskedHead { activation: Activation::GeluErf, dense_bias: true, bias: true, tied: true };
+    Spec { model_type: "masked tokens".into(), masked_head: Some(head), ..bert(layers) }
+}
+
+/// The same behind a final norm, without biases and with a decoder of its own.
+pub fn masked_modernbert(layers: usize) -> Spec {
+    let head = MaskedHead { activation: Activation::GeluErf, dense_bias: false, bias: false, tied: false };
+    Spec { model_type: "masked tokens, pre-norm".into(), masked_head: Some(head), ..modernbert(layers) }
 }
 
 /// A decoder's: rotary, without biases, heads that share keys.

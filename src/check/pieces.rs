@@ -7,7 +7,9 @@ use super::case::relative_error;
 use super::decomposed::{PARTS, edits, parts};
 use super::forward::Model;
 use super::inventory::{Check, Wrong};
-use super::models::{VOCABULARY, bert, gemma, gpt2, llama, modernbert, mpnet, neox, olmo, qwen3};
+use super::models::{
+    VOCABULARY, bert, gemma, gpt2, llama, masked_bert, masked_modernbert, modernbert, mpnet, neox, olmo, qwen3,
+};
 use super::random::Random;
 use crate::error::Result;
 use crate::files::Pooling;
@@ -54,6 +56,9 @@ pub fn checks() -> Vec<Check> {
         all.push(points("encoder", form, 4, weight_type));
         all.push(piece("encoder", "vectors, alone and in batches", STREAM, form, 4, weight_type, vectors));
         all.push(piece("encoder", "taps and forms change no bit", 0.0, form, 4, weight_type, taps));
+    }
+    for (form, weight_type) in [(masked_bert as fn(usize) -> Spec, F32), (masked_bert, F16), (masked_modernbert, F32)] {
+        all.push(points("encoder", form, 2, weight_type));
     }
     let decoders = [(llama as fn(usize) -> Spec, F32), (llama, F16), (gemma, F32), (olmo, F32), (neox, F32)];
     let more = [(gpt2 as fn(usize) -> Spec, Bf16), (qwen3, F32), (qwen3, Q8_0), (qwen3, Q4_0), (qwen3, Q4K)];

@@ -13,8 +13,9 @@ use super::say;
 /// Edits of the stream.
 #[derive(Args)]
 pub struct Changes {
-    /// Edits of the stream, as JSON: {"edits":[{"point","tokens":[first,end]|"all","head","op":"set|add|scale|project",
-    /// "alpha","vector":[…]|{"file","tensor","row"}}]}, points by their full names; may be given several times
+    /// Edits of the stream, as JSON: {"edits":[{"point","tokens":[first,end]|"all","head","keys":[first,end],"op":
+    /// "set|add|scale|project","alpha","vector":[…]|{"file","tensor","row"}}]}, points by their full names, keys those of an
+    /// attention pattern; may be given several times
     #[arg(long, value_name = "F.json", help_heading = "Stream")]
     edits: Vec<PathBuf>,
     /// Adds ALPHA times the vector of `thalweg stream steer` to the stream in block LAYER; may be given several times

@@ -36,7 +36,7 @@ struct Inner {
     /// been replaced; never across an await.
     pool: Mutex<Pool>,
     plain: Programs,
-    /// Those of sessions that edit, by their points: the latest few.
+    /// Those of sessions that edit or watch, by their points: the latest few.
     touched: Mutex<Vec<(Watch, Arc<Programs>)>>,
     eos: Vec<u32>,
 }
@@ -133,6 +133,10 @@ impl Decoder {
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
         options.sampling.validate()?;
         self.check_edits(&options.edits)?;
+        let known = Point::of_model(&self.0.model.spec);
+        if let Some(point) = options.taps.iter().find(|point| !known.contains(point)) {
+            return Err(Error::Input(format!("{point} is no stream point of this model")));
+        }
         self.reserve(options.reserve.min(self.max_tokens()))?;
         Ok(Session::new(self.clone(), options))
     }
@@ -299,8 +303,9 @@ impl Decoder {
 
     /// Brings the next `count` tokens of a session into the cache.
     async fn prefill(&self, session: &mut Session, count: usize) -> Result<()> {
-        let programs = self.programs(session.options.edits.iter()).await?;
+        let programs = self.programs(&[session]).await?;
         let program = programs.as_ref().map_or(&self.0.plain.prefill, |programs| &programs.prefill);
+        let count = count.min(program.max_tokens());
         session.make_room(count)?;
         let mut batch = Batch::of(program.recording());
         session.push(&mut batch, &mut Uploaded::default(), program.recording(), count, false)?;
@@ -309,6 +314,7 @@ impl Decoder {
             program.begin(&batch, Some(pool.view()))?
         };
         // one after another, so that whoever else uses the GPU waits for no more than one
+        let mut last = None;
         loop {
             let submitted = {
                 let pool = self.pool();
@@ -316,8 +322,13 @@ impl Decoder {
             };
             let Some(part) = submitted else { break };
             let start = Instant::now();
+            last = Some(part.submission.clone());
             self.0.model.gpu.finished(part.submission).await?;
             program.pace().measured(part.flops, start.elapsed());
+        }
+        if let Some(last) = last {
+            let captures = parts.captures(last).await?;
+            session.capture(program.recording(), &captures, 0..count, count);
         }
         session.cached += count;
         Ok(())
@@ -328,10 +339,15 @@ impl Decoder {
         edits.iter().try_for_each(|edit| edit.check(&self.0.model.spec))
     }
 
-    /// The programs for edits, made when they are first asked for; `None` where nothing is edited.
-    async fn programs<'a>(&self, edits: impl Iterator<Item = &'a Edit>) -> Result<Option<Arc<Programs>>> {
-        let watch = Watch { edits: edited_points(edits), ..Watch::default() };
-        if watch.edits.is_empty() {
+    /// The programs for what sessions edit and watch, made when they are first asked for; `None` where that is nothing.
+    async fn programs(&self, sessions: &[&mut Session]) -> Result<Option<Arc<Programs>>> {
+        let options = || sessions.iter().map(|session| &session.options);
+        let mut taps: Vec<Point> = options().flat_map(|options| options.taps.iter().copied()).collect();
+        taps.sort();
+        taps.dedup();
+        let edits = edited_points(options().flat_map(|options| &*options.edits));
+        let watch = Watch { taps, edits, ..Watch::default() };
+        if watch.edits.is_empty() && watch.taps.is_empty() {
             return Ok(None);
         }
         let touched = || self.0.touched.lock().unwrap_or_else(PoisonError::into_inner);
@@ -367,7 +383,7 @@ impl Decoder {
         count: usize,
         chosen: bool,
     ) -> Result<Outcome> {
-        let programs = self.programs(sessions.iter().flat_map(|session| &*session.options.edits)).await?;
+        let programs = self.programs(sessions).await?;
         let program = which(programs.as_deref().unwrap_or(&self.0.plain));
         let (mut batch, mut uploaded) = (Batch::of(program.recording()), Uploaded::default());
         for session in sessions.iter_mut() {
@@ -378,7 +394,12 @@ impl Decoder {
             let pool = self.pool();
             program.start(&batch, Some(pool.view()))?
         };
-        running.finish().await
+        let outcome = running.finish().await?;
+        let all = sessions.len() * count;
+        for (session, first) in sessions.iter_mut().zip((0..).step_by(count)) {
+            session.capture(program.recording(), &outcome.captures, first..first + count, all);
+        }
+        Ok(outcome)
     }
 }
 

@@ -1,13 +1,14 @@
 //! A session: the tokens of one text, and the pages that hold their keys and values.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Decoder, Sampling};
 use crate::error::{Error, Result};
 use crate::kernels::attention::PAGE;
 use crate::schedule::{Batch, Recording};
-use crate::stream::{Edit, Uploaded, enter};
+use crate::stream::{Captured, Edit, Point, Trace, Uploaded, enter};
 use crate::task::Task;
 
 /// How a session goes on.
@@ -21,6 +22,8 @@ pub struct SessionOptions {
     pub reserve: usize,
     /// What is changed in the stream, of prompt and continuation alike, at positions in the whole text.
     pub edits: Arc<[Edit]>,
+    /// Points of the stream that are watched as the text is read and written, for [`Session::captured`].
+    pub taps: Arc<[Point]>,
     /// Cancels prefill and decoding, and watches prefill; progress is in tokens.
     pub task: Task,
 }
@@ -41,6 +44,7 @@ pub struct Session {
     seen: Vec<u32>,
     known: HashSet<u32>,
     pub(super) ended: bool,
+    captured: Captured,
 }
 
 impl Session {
@@ -56,6 +60,7 @@ impl Session {
             seen: Vec::new(),
             known: HashSet::new(),
             ended: false,
+            captured: Captured::default(),
         }
     }
 
@@ -146,7 +151,22 @@ impl Session {
         pollster::block_on(self.logits())
     }
 
-    /// Another session with the same tokens, which goes its own way. Pages are shared until one of the two writes.
+    /// What has passed the [taps](SessionOptions::taps) since the last time, and the position of its first token: a row for each
+    /// token that was run since, so all but the last, which runs when the next is asked for. A token that is run again,
+    /// after the text was truncated or its edits were changed, takes the place of what is there, and of what follows it. Of
+    /// a pattern, `[heads, tokens, keys]`, keys are all tokens up to the last of these.
+    pub fn captured(&mut self) -> (usize, Trace) {
+        std::mem::take(&mut self.captured).trace(&self.tokens, self.decoder.model().spec())
+    }
+
+    /// Keeps what passed this session's taps of the tokens behind the cached ones, which stand in some of a batch's rows.
+    pub(super) fn capture(&mut self, recording: &Recording, captures: &[Vec<f32>], rows: Range<usize>, all: usize) {
+        let (taps, spec) = (&self.options.taps, self.decoder.model().spec());
+        self.captured.push(spec, taps, recording, captures, rows, all, self.cached);
+    }
+
+    /// Another session with the same tokens, which goes its own way. Pages are shared until one of the two writes. What was
+    /// captured stays here.
     pub fn fork(&self) -> Session {
         self.decoder.pool().share(&self.pages);
         Session {
@@ -160,6 +180,7 @@ impl Session {
             seen: self.seen.clone(),
             known: self.known.clone(),
             ended: self.ended,
+            captured: Captured::default(),
         }
     }
 
@@ -191,6 +212,7 @@ impl Session {
             self.see(self.tokens[i]);
         }
         self.cached = self.cached.min(length);
+        self.captured.end_at(length);
         self.keep_pages();
     }
 

@@ -33,6 +33,7 @@ macro_rules! sources {
 sources![
     "attention",
     "attention_merge",
+    "attention_mix",
     "attention_scores",
     "attention_split",
     "edit",

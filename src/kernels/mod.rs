@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod attention;
 pub mod attention_merge;
+pub mod attention_mix;
 pub mod attention_scores;
 pub mod attention_split;
 pub mod edit;
@@ -58,6 +59,7 @@ pub const KERNELS: &[Kernel] = &[
     attention_merge::KERNEL,
     attention_scores::KERNEL,
     softmax::KERNEL,
+    attention_mix::KERNEL,
     soft_cap::KERNEL,
     pool::KERNEL,
     l2_normalize::KERNEL,

@@ -2,6 +2,7 @@
 
 mod attention;
 mod attention_merge;
+mod attention_mix;
 mod attention_scores;
 mod attention_split;
 mod edit;
@@ -26,6 +27,7 @@ mod summarize;
 
 pub use attention::{AttentionInput, Span, attention};
 pub use attention_merge::attention_merge;
+pub use attention_mix::attention_mix;
 pub use attention_scores::attention_scores;
 pub use attention_split::attention_split;
 pub use edit::edit;

@@ -26,6 +26,7 @@ pub struct Batch {
     edits: Edits,
     readings: Vec<[u32; 2]>,
     pairs: u32,
+    keys: u32,
     splits: u32,
 }
 
@@ -102,6 +103,7 @@ impl Batch {
             edits: Edits::new(sites),
             readings: Vec::new(),
             pairs: 0,
+            keys: 0,
             splits: 0,
         }
     }
@@ -217,6 +219,7 @@ impl Batch {
             unused: [0; 3],
         }));
         self.pairs = self.pairs.saturating_add(own.saturating_mul(length));
+        self.keys = self.keys.max(length);
         self.splits = self.splits.max(length.div_ceil(SPLIT));
     }
 
@@ -285,6 +288,7 @@ impl Batch {
             sequences: self.sequences.len() as u32,
             tiles: self.tiles.len() as u32,
             pairs: self.pairs,
+            keys: self.keys,
             pages: self.pages.len() as u32,
             splits: self.splits,
             seen: self.seen.len() as u32,

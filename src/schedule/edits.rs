@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub struct Change {
     /// The change after it, or `u32::MAX`.
     pub next: u32,
-    /// Element of the buffer at which it begins.
+    /// Element of the token's row, or of the part of it, at which it begins.
     pub first: u32,
     /// Elements.
     pub columns: u32,
@@ -23,8 +23,10 @@ pub struct Change {
     pub alpha: f32,
     /// Where its vector begins.
     pub vector: u32,
+    /// Which of the site's parts.
+    pub part: u32,
     /// Fills up to whole groups of 16 bytes.
-    pub unused: [u32; 2],
+    pub unused: u32,
 }
 
 /// What is done to a row x with a vector v and a number α.
@@ -50,7 +52,9 @@ impl Operation {
 pub struct RowEdit {
     /// Row of the token in the batch.
     pub token: usize,
-    /// Which of the point's elements.
+    /// Which of the site's parts: a head of a pattern, else 0.
+    pub part: usize,
+    /// Which of its elements.
     pub columns: Range<usize>,
     /// What is done.
     pub operation: Operation,
@@ -91,13 +95,12 @@ impl Edits {
     }
 
     pub(super) fn push(&mut self, sites: &[Site], site: usize, edit: RowEdit) {
-        let RowEdit { token, columns, operation, alpha, vector } = edit;
-        let Site { stride, first, .. } = sites[site];
-        // what is beyond a u32 is beyond the buffer too, and is refused by `check`
-        let element = u32::try_from(token * stride + first + columns.start).unwrap_or(u32::MAX);
+        let RowEdit { token, part, columns, operation, alpha, vector } = edit;
+        // what is beyond a u32 is beyond the row too, and is refused by `check`
+        let [part, first] = [part, sites[site].first + columns.start].map(|n| u32::try_from(n).unwrap_or(u32::MAX));
         let (operation, columns) = (operation as u32, columns.len() as u32);
         let place = self.changes.len() as u32;
-        self.changes.push(Change { next: NONE, first: element, columns, operation, alpha, vector, unused: [0; 2] });
+        self.changes.push(Change { next: NONE, first, columns, operation, alpha, vector, part, unused: 0 });
         self.places.push((site, token));
         let first = token * self.sites + site;
         if self.firsts[first] == NONE {
@@ -140,11 +143,13 @@ impl Edits {
             return Err(Error::Input(format!("a batch for {own} edited points, and the recording has {has}")));
         }
         for (change, &(site, token)) in self.changes.iter().zip(&self.places) {
-            let Site { stride, first, columns, values, .. } = sites[site];
-            let begin = (token * stride + first) as u64;
-            let (from, count) = (u64::from(change.first), u64::from(change.columns));
-            let inside = from >= begin && from + count <= begin + columns as u64;
-            if !inside || 4 * (from + count) > recording.bytes(values, dims) {
+            let Site { stride, first, parts, columns, values, .. } = sites[site];
+            let (begin, columns) = (first as u64, columns.of(dims));
+            let (from, end) = (u64::from(change.first), u64::from(change.first) + u64::from(change.columns));
+            let count = u64::from(change.columns);
+            let inside = u64::from(change.part) < parts as u64 && from >= begin && end <= begin + columns;
+            let last = token as u64 * stride.of(dims) + u64::from(change.part) * columns + end;
+            if !inside || 4 * last > recording.bytes(values, dims) {
                 return Err(Error::Input(format!("an edit of token {token} is beyond its row of {columns} elements")));
             }
             let reads = change.operation != Operation::Scale as u32;
@@ -159,7 +164,7 @@ impl Edits {
     fn check_resumed(&self, number: usize, site: &Site) -> Result<()> {
         let set = |first: &u32| {
             let change = self.changes.get(*first as usize);
-            change.is_some_and(|c| c.operation == Operation::Set as u32 && c.columns as usize == site.columns)
+            change.is_some_and(|c| c.operation == Operation::Set as u32 && u64::from(c.columns) == site.columns.times)
         };
         match self.chains(number).iter().position(|first| !set(first)) {
             None => Ok(()),

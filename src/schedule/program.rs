@@ -171,6 +171,7 @@ impl Program {
             sequences,
             tiles,
             pages: few(dims.pages),
+            keys: few(dims.keys),
             splits: few(dims.splits),
             seen: few(dims.seen),
             changes: few(dims.changes),
@@ -333,6 +334,14 @@ impl Parts<'_> {
         let submission = program.submit_part(workspace, part, &self.dims)?;
         Ok(Some(Part { submission, flops }))
     }
+
+    /// What passed the taps, once the last part is done.
+    pub async fn captures(mut self, last: wgpu::SubmissionIndex) -> Result<Vec<Vec<f32>>> {
+        if self.lease.program.recording.captures.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(self.lease.read(&self.dims, last).await?.captures)
+    }
 }
 
 /// A part that was submitted.
@@ -377,21 +386,12 @@ impl Running<'_> {
 
     /// Waits for the forward and reads back what it was to bring.
     pub async fn finish(mut self) -> Result<Outcome> {
+        let outcome = self.lease.read(&self.dims, self.submission.clone()).await?;
         let program = self.lease.program;
-        let sizes = read_sizes(&program.recording, &self.dims);
-        let workspace = self.lease.workspace();
-        let bytes = program.gpu.read(&workspace.readback, sizes.iter().sum(), self.submission.clone()).await?;
         if self.alone {
             program.pace.measured(program.recording.flops(&self.dims), self.start.elapsed());
         }
-        let mut rest = &bytes[..];
-        let mut parts = sizes.iter().map(|&size| {
-            let (part, after) = rest.split_at(size as usize);
-            rest = after;
-            bytemuck::pod_collect_to_vec(part)
-        });
-        let output = parts.next().unwrap_or_default();
-        Ok(Outcome { output, captures: parts.collect() })
+        Ok(outcome)
     }
 }
 
@@ -419,6 +419,22 @@ impl Lease<'_> {
 
     pub fn workspace(&mut self) -> &mut Workspace {
         self.workspace.as_mut().expect("present until the lease is dropped")
+    }
+
+    /// What a submission copies out.
+    async fn read(&mut self, dims: &Dims, submission: wgpu::SubmissionIndex) -> Result<Outcome> {
+        let program = self.program;
+        let sizes = read_sizes(&program.recording, dims);
+        let workspace = self.workspace();
+        let bytes = program.gpu.read(&workspace.readback, sizes.iter().sum(), submission).await?;
+        let mut rest = &bytes[..];
+        let mut parts = sizes.iter().map(|&size| {
+            let (part, after) = rest.split_at(size as usize);
+            rest = after;
+            bytemuck::pod_collect_to_vec(part)
+        });
+        let output = parts.next().unwrap_or_default();
+        Ok(Outcome { output, captures: parts.collect() })
     }
 }
 

@@ -20,6 +20,10 @@ pub enum Dim {
     Tiles,
     /// Pairs of a query and a key that it may see.
     Pairs,
+    /// Keys of the longest sequence.
+    Keys,
+    /// Tokens times keys: what one head's weights of attention are stored in.
+    Pattern,
     /// Entries of the page tables.
     Pages,
     /// Pieces of [`SPLIT`] keys of the longest sequence.
@@ -47,6 +51,8 @@ pub struct Dims {
     pub tiles: u32,
     /// Pairs of a query and a key that it may see.
     pub pairs: u32,
+    /// Keys of the longest sequence.
+    pub keys: u32,
     /// Entries of the page tables.
     pub pages: u32,
     /// Pieces of keys of the longest sequence.
@@ -68,6 +74,8 @@ impl Dims {
             Dim::Sequences => self.sequences,
             Dim::Tiles => self.tiles,
             Dim::Pairs => self.pairs,
+            Dim::Keys => self.keys,
+            Dim::Pattern => self.tokens.saturating_mul(self.keys),
             Dim::Pages => self.pages,
             Dim::Splits => self.splits,
             Dim::Partials => self.tiles.saturating_mul(self.splits),
@@ -77,9 +85,9 @@ impl Dims {
         }
     }
 
-    fn all(&self) -> [u32; 9] {
-        let Dims { tokens, sequences, tiles, pairs, pages, splits, seen, changes, vectors } = *self;
-        [tokens, sequences, tiles, pairs, pages, splits, seen, changes, vectors]
+    fn all(&self) -> [u32; 10] {
+        let Dims { tokens, sequences, tiles, pairs, keys, pages, splits, seen, changes, vectors } = *self;
+        [tokens, sequences, tiles, pairs, keys, pages, splits, seen, changes, vectors]
     }
 
     /// Whether every size is at most the other's.
@@ -94,6 +102,7 @@ impl Dims {
             sequences: self.sequences.max(other.sequences),
             tiles: self.tiles.max(other.tiles),
             pairs: self.pairs.max(other.pairs),
+            keys: self.keys.max(other.keys),
             pages: self.pages.max(other.pages),
             splits: self.splits.max(other.splits),
             seen: self.seen.max(other.seen),
@@ -359,11 +368,21 @@ pub struct Site {
     /// What is edited, f32 `[tokens, stride]`.
     pub values: Slot,
     /// Elements in a row.
-    pub stride: usize,
+    pub stride: Extent,
     /// Where the point begins in a row.
     pub first: usize,
-    /// Its elements.
-    pub columns: usize,
+    /// Parts that follow one another there and that edits name: the heads of a pattern, else 1.
+    pub parts: usize,
+    /// Elements of each.
+    pub columns: Extent,
+}
+
+impl Site {
+    /// Elements of a point whose rows have the same length in every batch.
+    pub fn rows(point: Point, values: Slot, stride: usize, columns: std::ops::Range<usize>) -> Self {
+        let [stride, own] = [stride, columns.len()].map(|n| Extent::new(n as u64, Dim::One));
+        Site { point, values, stride, first: columns.start, parts: 1, columns: own }
+    }
 }
 
 /// A forward as plain data. Without captures and sites it is the plain fused one.
@@ -411,11 +430,11 @@ impl Recording {
         variants.filter(|variant| seen.insert(&variant.label)).cloned().collect()
     }
 
-    /// The sizes that its buffers depend on: pairs only where a pattern is stored, splits only where their results are.
+    /// The sizes that its buffers depend on: keys only where a pattern is stored, splits only where their results are.
     pub fn sized_by(&self, dims: Dims) -> Dims {
         let sized = |dim| self.scratch.iter().any(|s| s.size.dim == dim);
         let kept = |dim, size| if sized(dim) { size } else { 0 };
-        Dims { pairs: kept(Dim::Pairs, dims.pairs), splits: kept(Dim::Partials, dims.splits), ..dims }
+        Dims { pairs: 0, keys: kept(Dim::Pattern, dims.keys), splits: kept(Dim::Partials, dims.splits), ..dims }
     }
 
     /// Whether it says what rows of logits say.
@@ -437,6 +456,7 @@ impl Recording {
         let kept = |dim, size| if told(dim) { size } else { 0 };
         Dims {
             pairs: kept(Dim::Pairs, dims.pairs),
+            keys: kept(Dim::Keys, dims.keys),
             pages: kept(Dim::Pages, dims.pages),
             seen: kept(Dim::Seen, dims.seen),
             changes: kept(Dim::Changes, dims.changes),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Point;
+use super::{Kind, Point};
 use crate::error::{Error, Result};
 use crate::model::Spec;
 use crate::schedule::{Batch, Operation, Recording, RowEdit};
@@ -17,11 +17,15 @@ pub struct Edit {
     pub tokens: Range<usize>,
     /// The head whose elements are changed, of points that have heads; all of them where none is named.
     pub head: Option<usize>,
+    /// Of a pattern, the keys whose weights are changed, by their positions in the sequence; those that it does not have are
+    /// left out, and where attention is causal those behind the query. [`Edit::ALL`] elsewhere.
+    pub keys: Range<usize>,
     /// What is done to each row.
     pub action: Action,
 }
 
-/// What is done to a row x of `columns` elements: those of the point, or of its head.
+/// What is done to a row x of `columns` elements: those of the point, or of its head. Of a pattern a row is what one query
+/// pays to the keys that the edit names, in one head; where the edit names no head, it is done in each.
 ///
 /// A vector has `columns` elements, for every token; or a row of them for each of the edit's tokens, of which there must
 /// then be as many as rows.
@@ -48,12 +52,12 @@ pub enum Action {
 }
 
 impl Edit {
-    /// Every token, and all heads.
+    /// Every token, or every key.
     pub const ALL: Range<usize> = 0..usize::MAX;
 
     /// An edit of every token and all heads.
     pub fn new(point: Point, action: Action) -> Self {
-        Edit { point, tokens: Self::ALL, head: None, action }
+        Edit { point, tokens: Self::ALL, head: None, keys: Self::ALL, action }
     }
 
     /// The same, of one head.
@@ -64,6 +68,11 @@ impl Edit {
     /// The same, of some tokens.
     pub fn of_tokens(self, tokens: Range<usize>) -> Self {
         Edit { tokens, ..self }
+    }
+
+    /// The same, of a pattern's weights on some keys.
+    pub fn of_keys(self, keys: Range<usize>) -> Self {
+        Edit { keys, ..self }
     }
 
     /// Whether it changes nothing, whatever it is done to.
@@ -78,8 +87,8 @@ impl Edit {
     /// Proves that it is one of a model's.
     ///
     /// # Errors
-    /// [`Error::Input`] for a point or a head that the model does not have, a vector of another length, or one that is not
-    /// finite, or along nothing.
+    /// [`Error::Input`] for a point or a head that the model does not have, keys of what is no pattern, a vector for a pattern
+    /// without keys, one of another length, or one that is not finite, or along nothing.
     pub fn check(&self, spec: &Spec) -> Result<()> {
         let point = self.point;
         let wrong = |what: String| Err(Error::Input(format!("the edit at {point} {what}")));
@@ -92,6 +101,12 @@ impl Edit {
                 "is of head {head}, and there are {}",
                 if point.kind.has_heads() { heads } else { 0 }
             ));
+        }
+        if self.keys != Self::ALL && (point.kind != Kind::Pattern || self.keys.is_empty()) {
+            return wrong(format!("is of the keys {:?}", self.keys));
+        }
+        if point.kind == Kind::Pattern && self.keys == Self::ALL && self.vector().is_some() {
+            return wrong("does not say which keys its numbers are for".into());
         }
         let columns = self.columns(spec).len();
         let alpha = match &self.action {
@@ -128,8 +143,20 @@ impl Edit {
         self.vector().map_or(0, |vector| vector.len())
     }
 
-    /// Its columns in a row of the point.
+    /// The parts of a row that it is done in, one after another: heads of a pattern.
+    pub(crate) fn parts(&self, spec: &Spec) -> Range<usize> {
+        match (self.point.kind, self.head) {
+            (Kind::Pattern, None) => 0..self.point.heads(spec),
+            (Kind::Pattern, Some(head)) => head..head + 1,
+            _ => 0..1,
+        }
+    }
+
+    /// Its columns in a row of the point; of a pattern as many as keys are named.
     fn columns(&self, spec: &Spec) -> Range<usize> {
+        if self.point.kind == Kind::Pattern {
+            return self.keys.clone();
+        }
         let width = self.point.width(spec);
         match self.head {
             None => 0..width,
@@ -207,9 +234,20 @@ pub(crate) fn enter(
         let end = edit.tokens.end.min(position + rows.len());
         for token in edit.tokens.start.max(position)..end {
             let row = if each { (token - edit.tokens.start) * columns.len() } else { 0 };
+            let mut columns = columns.clone();
+            if edit.point.kind == Kind::Pattern {
+                let causal = spec.blocks.get(edit.point.block).is_some_and(|block| block.mask.after == 0);
+                columns.end = columns.end.min(if causal { token + 1 } else { position + rows.len() });
+            }
+            if columns.is_empty() {
+                continue;
+            }
             let token = rows.start + token - position;
             let vector = first + row as u32;
-            batch.edit(&recording.sites, site, RowEdit { token, columns: columns.clone(), operation, alpha, vector });
+            for part in edit.parts(spec) {
+                let edit = RowEdit { token, part, columns: columns.clone(), operation, alpha, vector };
+                batch.edit(&recording.sites, site, edit);
+            }
         }
     }
 }

@@ -27,6 +27,8 @@ struct Entry {
     tokens: Tokens,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     head: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keys: Option<[usize; 2]>,
     op: Op,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alpha: Option<f32>,
@@ -73,7 +75,8 @@ struct Reference {
 ///
 /// Each edit has a `point` by its full name and an `op`: `set` and a `vector`, `add` or `project` with a `vector` and
 /// `alpha` (1 where it is left out), `scale` with `alpha`. `tokens` is `[first, end]`, without the end, or `"all"`, which it is
-/// where it is left out; `head` is a number, or left out for all. A vector is a list of numbers, or `{"file", "tensor", "row"}`:
+/// where it is left out; `head` is a number, or left out for all; `keys` is
+/// `[first, end]` of a pattern's keys, or left out for all. A vector is a list of numbers, or `{"file", "tensor", "row"}`:
 /// a tensor of a safetensors file beside the JSON file, of which `row` may name one row.
 ///
 /// # Errors
@@ -115,11 +118,12 @@ impl Entry {
             false => Tokens::Range([edit.tokens.start, edit.tokens.end]),
         };
         let vector = vector.map(|vector| Vector::Here(vector.to_vec()));
-        Entry { point: edit.point.to_string(), tokens, head: edit.head, op, alpha, vector }
+        let keys = (edit.keys != Edit::ALL).then_some([edit.keys.start, edit.keys.end]);
+        Entry { point: edit.point.to_string(), tokens, head: edit.head, keys, op, alpha, vector }
     }
 
     fn edit(self, path: &Path, wrong: &dyn Fn(String) -> Error) -> Result<Edit> {
-        let Entry { point, tokens, head, op, alpha, vector } = self;
+        let Entry { point, tokens, head, keys, op, alpha, vector } = self;
         let point: Point = point.parse().map_err(|_| wrong(format!("{} is no stream point", quote(&point))))?;
         let tokens = match tokens {
             Tokens::Every => Edit::ALL,
@@ -129,6 +133,11 @@ impl Entry {
             Tokens::Word(word) => {
                 return Err(wrong(format!("tokens are [first, end] or \"all\", not {}", quote(&word))));
             }
+        };
+        let keys = match keys {
+            None => Edit::ALL,
+            Some([start, end]) if start < end => start..end,
+            Some([start, end]) => return Err(wrong(format!("there is no key from {start} to {end}"))),
         };
         let vector = match vector {
             None => None,
@@ -144,7 +153,7 @@ impl Entry {
             (Op::Scale, ..) => return Err(wrong("scale takes alpha, and no vector".into())),
             (Op::Add | Op::Project, None, _) => return Err(wrong("add and project take a vector".into())),
         };
-        Ok(Edit { point, tokens, head, action })
+        Ok(Edit { point, tokens, head, keys, action })
     }
 }
 

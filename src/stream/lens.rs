@@ -240,7 +240,7 @@ impl<'m> Lens<'m> {
             batch.edit(
                 &recording.sites,
                 0,
-                RowEdit { token: place, columns: 0..columns, operation, alpha: 1.0, vector },
+                RowEdit { token: place, part: 0, columns: 0..columns, operation, alpha: 1.0, vector },
             );
             if self.model.spec.has_logits() {
                 batch.read(token, last);

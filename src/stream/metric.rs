@@ -5,7 +5,8 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::schedule::Purpose;
 
-/// What a forward is judged by. All are computed on the host in f64, of what the GPU brings back in f32.
+/// What a forward is judged by. All are computed on the host in f64, of what the GPU brings back in f32: logits, vectors, or of
+/// a loss each token's logit and the logarithm of the sum.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Metric {
     /// The logit of the token `target` after the token at `position`, less that of `against` where there is one: the logit
@@ -84,8 +85,8 @@ impl Metric {
         }
     }
 
-    /// What that forward brings back besides its output: of a loss the stream after the last block, since the logits of a
-    /// few tokens at a time are made of it afterwards.
+    /// What that forward brings back besides its output: of a loss the stream after the last block, of which the logits of a
+    /// few tokens at a time are made afterwards.
     pub(crate) fn taps(&self, model: &Model) -> Vec<Point> {
         match self {
             Metric::Loss => vec![Point::new(model.spec().num_hidden_layers - 1, Kind::ResidPost)],

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod attribute;
+mod captured;
 mod edit;
 mod edit_file;
 mod lens;
@@ -13,11 +14,13 @@ mod points;
 mod probe;
 pub mod report;
 mod steer;
+mod surprise;
 mod sweep;
 mod trace;
 
 pub use ablate::{Ablation, Component, Replacement, ablations};
 pub use attribute::{Attribution, Question};
+pub(crate) use captured::Captured;
 pub use edit::{Action, Edit};
 pub(crate) use edit::{Uploaded, edited_points, enter};
 pub use edit_file::{load_edits, save_edits};

@@ -47,6 +47,9 @@ impl Place {
     /// # Errors
     /// [`Error::Input`] for a place that the model or the rows do not have.
     pub fn edit(&self, rows: &[f32], spec: &Spec) -> Result<Edit> {
+        if self.point.kind == Kind::Pattern {
+            return self.weights(rows, spec);
+        }
         let (width, heads) = (self.point.width(spec), self.point.heads(spec));
         let columns = match self.head {
             None => 0..width,
@@ -58,7 +61,21 @@ impl Place {
             return Err(Error::Input(format!("there is no {self:?}")));
         };
         let vector = own.chunks_exact(width).flat_map(|row| &row[columns.clone()]).copied().collect();
-        let edit = Edit { point: self.point, tokens, head: self.head, action: Action::Set(vector) };
+        let edit = Edit { tokens, head: self.head, ..Edit::new(self.point, Action::Set(vector)) };
+        edit.check(spec)?;
+        Ok(edit)
+    }
+
+    /// The same of a head's pattern: `rows` are `[heads, tokens, tokens]`.
+    fn weights(&self, rows: &[f32], spec: &Spec) -> Result<Edit> {
+        let tokens = (rows.len() / self.point.heads(spec)).isqrt();
+        let own = self.position.map_or(0..tokens, |token| token..token + 1);
+        let place = |head: usize| (head * tokens + own.start) * tokens..(head * tokens + own.end) * tokens;
+        let Some(vector) = self.head.filter(|_| own.end <= tokens).and_then(|head| rows.get(place(head))) else {
+            return Err(Error::Input(format!("there is no {self:?}; a pattern's places are heads")));
+        };
+        let edit = Edit { tokens: own, head: self.head, ..Edit::new(self.point, Action::Set(vector.into())) };
+        let edit = edit.of_keys(0..tokens);
         edit.check(spec)?;
         Ok(edit)
     }
@@ -83,11 +100,12 @@ impl Patching {
     }
 }
 
-/// Puts a clean run's rows into a corrupted run, place by place.
+/// Puts a clean run's rows into a corrupted run, place by place. A loss is at the clean prompt's tokens, of all runs: what
+/// transformers returns for the corrupted prompt with `labels` of the clean one.
 ///
 /// # Errors
-/// [`Error::Input`] for prompts of different lengths, a place that is not there, a loss, and where both runs have the same metric, so
-/// that there is nothing to restore; else as [`Sweep::run`].
+/// [`Error::Input`] for prompts of different lengths, a place that is not there, and where both runs have the same metric, so that
+/// there is nothing to restore; else as [`Sweep::run`].
 pub async fn patch(
     model: &Model,
     clean: &[u32],
@@ -101,12 +119,8 @@ pub async fn patch(
         let what = "patching needs prompts of the same length";
         return Err(Error::Input(format!("{what}: the clean one has {clean} tokens, the corrupted one {corrupted}")));
     }
-    if *metric == Metric::Loss {
-        let what = "a loss is of each prompt's own tokens: patching is judged by a logit, a probability or a cosine";
-        return Err(Error::Input(what.into()));
-    }
     let original = Sweep::new(model, clean, metric.clone()).await?;
-    let sweep = Sweep::new(model, corrupted, metric.clone()).await?;
+    let sweep = Sweep::expecting(model, corrupted, clean, metric.clone()).await?;
     let (clean, corrupted) = (original.clean(), sweep.clean());
     if clean == corrupted {
         let what = format!("the {} is {clean} of both prompts: there is nothing that patching restores", metric.name());

@@ -108,7 +108,7 @@ impl Kind {
 
     /// Whether it can be edited: all but what is only made to be seen.
     pub fn is_editable(self) -> bool {
-        !matches!(self, Kind::Pattern | Kind::Result | Kind::TokEmbed | Kind::PosEmbed | Kind::TypeEmbed)
+        !matches!(self, Kind::Result | Kind::TokEmbed | Kind::PosEmbed | Kind::TypeEmbed)
     }
 
     /// Whether every block has one.

@@ -57,7 +57,8 @@ pub struct Held<'p> {
     running: Running<'p>,
 }
 
-/// A point in a buffer on the GPU: f32, row by row.
+/// A point in a buffer on the GPU: f32, row by row. Of a pattern it is all of the buffer, `[tokens, heads, keys of the longest
+/// sequence]`, and stride and columns say nothing.
 #[derive(Clone, Copy, Debug)]
 pub struct HeldPoint<'a> {
     /// The buffer, which can be bound as storage and copied from.
@@ -123,9 +124,6 @@ impl<'m> Probe<'m> {
     /// # Errors
     /// [`Error::Input`] naming what is wrong with a sequence or an edit; [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub async fn run(&self, looks: &[Look<'_>]) -> Result<Vec<Seen>> {
-        if looks.len() > 1 && self.touches(Kind::Pattern) {
-            return Err(Error::Input("patterns are seen of one sequence at a time".into()));
-        }
         if self.watch.held {
             return Err(Error::Input("this probe's captures stay on the GPU".into()));
         }
@@ -133,11 +131,11 @@ impl<'m> Probe<'m> {
         let mut start = 0;
         let mut seen = Vec::new();
         let width = output.len() / looks.len().max(1);
+        let all = looks.iter().map(|look| look.ids.len()).sum();
         for (i, look) in looks.iter().enumerate() {
             let rows = start..start + look.ids.len();
             start = rows.end;
-            let rows = self.watch.only.as_ref().map_or(rows, |only| 0..only.len());
-            let (tensors, summaries) = self.tensors(&captures, rows);
+            let (tensors, summaries) = self.tensors(&captures, rows, all);
             let trace = Trace { ids: look.ids.to_vec(), tensors };
             seen.push(Seen { trace, summaries, output: output[i * width..(i + 1) * width].to_vec() });
         }
@@ -170,10 +168,6 @@ impl<'m> Probe<'m> {
         pollster::block_on(self.run(looks))
     }
 
-    fn touches(&self, kind: Kind) -> bool {
-        self.watch.taps.iter().chain(&self.watch.edits).any(|point| point.kind == kind)
-    }
-
     fn push(&self, batch: &mut Batch, uploaded: &mut Uploaded, look: &Look<'_>) -> Result<()> {
         let Look { ids, edits, stream, z, position } = *look;
         let spec = &self.model.spec;
@@ -195,7 +189,7 @@ impl<'m> Probe<'m> {
         let sites = self.program.recording().sites.iter().take(self.program.recording().resumed);
         for ((site, number), rows) in sites.zip(0..).zip([stream, z]) {
             let Some(rows) = rows else { continue };
-            let columns = site.columns;
+            let columns = site.columns.times as usize;
             if rows.len() != ids.len() * columns {
                 let (has, tokens, point) = (rows.len(), ids.len(), site.point);
                 return Err(Error::Input(format!("{has} numbers at {point} for {tokens} tokens of {columns}")));
@@ -204,7 +198,7 @@ impl<'m> Probe<'m> {
             for token in 0..ids.len() {
                 let vector = place + (token * columns) as u32;
                 let (operation, alpha, token) = (Operation::Set, 1.0, first + token);
-                let edit = RowEdit { token, columns: 0..columns, operation, alpha, vector };
+                let edit = RowEdit { token, part: 0, columns: 0..columns, operation, alpha, vector };
                 batch.edit(&self.program.recording().sites, number, edit);
             }
         }
@@ -212,8 +206,14 @@ impl<'m> Probe<'m> {
         Ok(())
     }
 
-    /// What was captured of some rows.
-    fn tensors(&self, captures: &[Vec<f32>], rows: Range<usize>) -> (BTreeMap<Point, Tensor>, BTreeMap<Point, Tensor>) {
+    /// What was captured of one sequence, which stands in some of all rows.
+    fn tensors(
+        &self,
+        captures: &[Vec<f32>],
+        sequence: Range<usize>,
+        all: usize,
+    ) -> (BTreeMap<Point, Tensor>, BTreeMap<Point, Tensor>) {
+        let rows = self.watch.only.as_ref().map_or(sequence.clone(), |only| 0..only.len());
         let (mut tensors, mut summaries) = (BTreeMap::new(), BTreeMap::new());
         for (capture, data) in self.program.recording().captures.iter().zip(captures) {
             for (point, columns) in &capture.points {
@@ -224,10 +224,7 @@ impl<'m> Probe<'m> {
                     continue;
                 }
                 let tensor = match point.kind {
-                    Kind::Pattern => {
-                        let tokens = (data.len() / heads).isqrt();
-                        Tensor { shape: vec![heads, tokens, tokens], data: data.clone() }
-                    }
+                    Kind::Pattern => pattern(data, heads, all, &sequence),
                     _ => {
                         let own = &data[rows.start * capture.columns..rows.end * capture.columns];
                         let own = own.chunks_exact(capture.columns).flat_map(|row| &row[columns.clone()]);
@@ -239,4 +236,12 @@ impl<'m> Probe<'m> {
         }
         (tensors, summaries)
     }
+}
+
+/// One sequence's `[heads, tokens, tokens]`, of `[all tokens, heads, keys of the longest sequence]`.
+fn pattern(data: &[f32], heads: usize, all: usize, sequence: &Range<usize>) -> Tensor {
+    let (keys, own) = (data.len() / heads / all, sequence.len());
+    let row = |head: usize, token: usize| &data[(token * heads + head) * keys..][..own];
+    let rows = (0..heads).flat_map(|head| sequence.clone().flat_map(move |token| row(head, token)));
+    Tensor { shape: vec![heads, own, own], data: rows.copied().collect() }
 }

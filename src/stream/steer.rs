@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::sweep::gather;
-use super::{Action, Edit, Point};
+use super::{Action, Edit, Kind, Point};
 use crate::error::{Error, Result};
 use crate::files::{Checkpoint, TensorData, TensorOut, quote, safetensors};
 use crate::model::{Model, Spec};
@@ -37,7 +37,7 @@ impl Steering {
     /// The mean of the positive prompts at each point, less that of the negative ones; each prompt weighs the same.
     ///
     /// # Errors
-    /// [`Error::Input`] where either side has no prompt, or for a point that the model does not have; else as
+    /// [`Error::Input`] where either side has no prompt, for a point that the model does not have, or a pattern; else as
     /// [`Model::trace`].
     pub async fn between(
         model: &Model,
@@ -46,8 +46,8 @@ impl Steering {
         points: &[Point],
         over: Over,
     ) -> Result<Self> {
-        if let Some(point) = points.iter().find(|point| !point.kind.is_editable()) {
-            return Err(Error::Input(format!("{point} cannot be steered: it can only be watched")));
+        if let Some(point) = points.iter().find(|point| !point.kind.is_editable() || point.kind == Kind::Pattern) {
+            return Err(Error::Input(format!("{point} cannot be steered: it has no rows of one length to add to")));
         }
         let mut sums: BTreeMap<Point, Vec<f64>> = BTreeMap::new();
         for (prompts, sign) in [(positive, 1.0), (negative, -1.0)] {

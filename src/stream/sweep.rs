@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::metric::surprise;
+use super::surprise::Surprises;
 use super::{Edit, Kind, Look, Metric, Point, Probe, Seen, Tensor, Trace, edited_points};
 use crate::encode::BATCH_TOKENS;
 use crate::error::{Error, Result};
@@ -19,6 +19,8 @@ pub struct Sweep<'m> {
     model: &'m Model,
     ids: Vec<u32>,
     metric: Metric,
+    /// Of a loss: what makes it, and the tokens that should have come.
+    surprises: Option<(Surprises, Vec<u32>)>,
     /// The stream before each block, `[tokens, d_model]`, and z, `[tokens, heads, d_head]`.
     clean_rows: BTreeMap<Point, Tensor>,
     clean: f64,
@@ -41,6 +43,11 @@ impl<'m> Sweep<'m> {
     /// # Errors
     /// As [`Metric::check`] and [`Probe::run`]; [`Error::NotFinite`].
     pub async fn new(model: &'m Model, ids: &[u32], metric: Metric) -> Result<Self> {
+        Self::expecting(model, ids, ids, metric).await
+    }
+
+    /// The same, whose loss is at other tokens, as many.
+    pub(crate) async fn expecting(model: &'m Model, ids: &[u32], wanted: &[u32], metric: Metric) -> Result<Self> {
         model.check_length(ids)?;
         metric.check(model, ids.len())?;
         let blocks = model.spec().num_hidden_layers;
@@ -48,11 +55,16 @@ impl<'m> Sweep<'m> {
         let points: Vec<Point> = (0..blocks).flat_map(points).collect();
         let memory = memory(model, ids.len(), &metric.purpose(model));
         let clean_rows = capture(model, ids, &points).await?.tensors;
-        let mut sweep = Sweep { model, ids: ids.to_vec(), metric, clean_rows, clean: f64::NAN, memory };
+        let surprises = match metric {
+            Metric::Loss => Some((Surprises::new(model, memory / 8).await?, wanted.to_vec())),
+            _ => None,
+        };
+        let ids = ids.to_vec();
+        let mut sweep = Sweep { model, ids, metric, surprises, clean_rows, clean: f64::NAN, memory };
         let last = Start::Z(blocks - 1);
         sweep.clean = sweep.judge(&sweep.probe(last, []).await?, last, &[&[]]).await?[0];
         if !sweep.clean.is_finite() {
-            return Err(model.not_finite(ids).await);
+            return Err(model.not_finite(&sweep.ids).await);
         }
         Ok(sweep)
     }
@@ -146,7 +158,9 @@ impl<'m> Sweep<'m> {
                     return Err(Error::Input(format!("an edit at {point} is behind what the {name} is made of")));
                 }
                 Kind::FinalNormalized => {}
-                Kind::ResidPre | Kind::Q | Kind::K | Kind::V => starts.push((block, Start::Block(block))),
+                Kind::ResidPre | Kind::Q | Kind::K | Kind::V | Kind::Pattern => {
+                    starts.push((block, Start::Block(block)))
+                }
                 _ => starts.push((block, Start::Z(block))),
             }
         }
@@ -172,19 +186,22 @@ impl<'m> Sweep<'m> {
     /// How many of a group's runs go together.
     fn batch(&self, probe: &Probe<'_>, members: &[usize], sets: &[Vec<Edit>]) -> usize {
         let tokens = self.ids.len();
-        let most = |of: fn(&Edit, usize) -> usize| {
-            members.iter().map(|&i| sets[i].iter().map(|edit| of(edit, tokens)).sum::<usize>()).max().unwrap_or(0)
+        let most = |of: &dyn Fn(&Edit) -> usize| {
+            members.iter().map(|&i| sets[i].iter().map(of).sum::<usize>()).max().unwrap_or(0)
         };
-        let (changes, vectors) = (most(|edit, tokens| edit.rows(tokens).len()), most(|edit, _| edit.numbers()));
+        let spec = self.model.spec();
+        let changes = most(&|edit| edit.rows(tokens).len() * edit.parts(spec).len());
+        let vectors = most(&|edit| edit.numbers());
         let program = probe.program();
         let (tile, sites) = (program.recording().tile, &program.recording().sites[..program.recording().resumed]);
-        let clean: usize = sites.iter().map(|site| tokens * site.columns).sum();
+        let clean: usize = sites.iter().map(|site| tokens * site.columns.times as usize).sum();
         let fits = |runs: usize| {
             let times = |n: usize| (runs * n).min(u32::MAX as usize) as u32;
             let dims = Dims {
                 tokens: times(tokens),
                 sequences: times(1),
                 tiles: times(tokens.div_ceil(tile as usize)),
+                keys: tokens as u32,
                 changes: times(sites.len() * tokens + changes),
                 vectors: times(vectors).saturating_add(clean as u32),
                 ..Dims::default()
@@ -208,37 +225,21 @@ impl<'m> Sweep<'m> {
         let position = self.metric.position().unwrap_or(self.ids.len() - 1);
         let looks: Vec<_> = sets.iter().map(|edits| Look { ids: &self.ids, edits, stream, z, position }).collect();
         let seen = probe.run(&looks).await?;
-        match self.metric {
-            Metric::Loss => self.losses(&seen).await,
-            _ => seen.iter().map(|seen| self.metric.of(&seen.output)).collect(),
+        match &self.surprises {
+            Some((surprises, wanted)) => self.losses(surprises, wanted, &seen).await,
+            None => seen.iter().map(|seen| self.metric.of(&seen.output)).collect(),
         }
     }
 
-    /// The mean surprise at the text's tokens, of streams behind the last block: the logits of a few rows at a time.
-    async fn losses(&self, seen: &[Seen]) -> Result<Vec<f64>> {
-        let spec = self.model.spec();
-        let watch = Watch { from: Some(spec.num_hidden_layers), ..Watch::default() };
-        let head = Probe::new(self.model, &Purpose::Score, watch).await?;
+    /// The mean surprise at the wanted tokens but the first, of streams behind the last block.
+    async fn losses(&self, surprises: &Surprises, wanted: &[u32], seen: &[Seen]) -> Result<Vec<f64>> {
         let streams = seen.iter().filter_map(|seen| seen.trace.tensors.values().next());
-        let rows = streams.flat_map(|stream| stream.data.chunks_exact(spec.hidden_size).zip(&self.ids[1..]));
-        let rows: Vec<_> = rows.collect();
-        let mut surprises = Vec::with_capacity(rows.len());
-        for part in rows.chunks(head_rows(spec.vocab_size, self.memory)) {
-            let mut looks = Vec::new();
-            for (stream, id) in part {
-                looks.push(Look { stream: Some(stream), ..Look::new(std::slice::from_ref(*id)) });
-            }
-            let logits = head.run(&looks).await?;
-            surprises.extend(logits.iter().zip(part).map(|(seen, (_, id))| surprise(&seen.output, **id)));
-        }
-        let each = self.ids.len() - 1;
-        Ok(surprises.chunks_exact(each).map(|own| own.iter().sum::<f64>() / each as f64).collect())
+        let columns = self.model.spec().hidden_size;
+        let rows = streams.flat_map(|stream| stream.data.chunks_exact(columns).zip(wanted[1..].iter().copied()));
+        let each = wanted.len() - 1;
+        let found = surprises.at(&rows.collect::<Vec<_>>()).await?;
+        Ok(found.chunks_exact(each).map(|own| own.iter().sum::<f64>() / each as f64).collect())
     }
-}
-
-/// Rows whose logits a loss has at a time: they take an eighth of the memory at most.
-fn head_rows(vocabulary: usize, memory: u64) -> usize {
-    (memory / 8 / (8 * vocabulary as u64)).clamp(1, 64) as usize
 }
 
 /// What the buffers of a sweep's batch may take: as much as the weights and the workspace of a forward of that many tokens.
@@ -267,7 +268,10 @@ pub(crate) async fn gather(
     let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
     let half = memory(model, longest, &Purpose::Trace) / 2;
     // a capture is there twice, in its own buffer and in the one that is read
-    let bytes = |point: &Point| 8 * point.width(&model.spec) as u64;
+    let bytes = |point: &Point| match point.kind {
+        Kind::Pattern => 8 * (point.heads(&model.spec) * longest) as u64,
+        _ => 8 * point.width(&model.spec) as u64,
+    };
     let mut rest = points;
     while !rest.is_empty() {
         let mut each = 0;

@@ -120,6 +120,11 @@ fn a_logit_is_taken_apart() {
     let less = object(&run(&["stream", "attribute", "--json", "--against", "7", "--target", "40", "--ids", "3 1 4"]));
     assert_eq!(less["against"], 7);
     assert_eq!(less["position"], 2);
+    // by their texts
+    let text =
+        object(&run(&["stream", "attribute", "--json", "--target", " heap", "--against", " being", "The vector is"]));
+    assert!(text["target"].is_u64() && text["against"].is_u64() && text["target"] != text["against"], "{text}");
+    run(&["stream", "attribute", "--target", "no single token", "A"]).fails(2, &["not one"]);
     let table = run(&["stream", "attribute", "The ownership of a value"]);
     assert!(table.code == 0 && table.stdout.contains("L5H0") && table.stdout.contains("sum"), "{}", table.stdout);
     for wrong in [["--position", "4"], ["--target", "99999999"], ["--against", "99999999"]] {

@@ -88,10 +88,12 @@ fn patching() {
         // the only token that differs is all of the difference
         assert_eq!(place["share"], if position == 1 { 1.0 } else { 0.0 });
     }
+    let loss = run(&[&clean[..], &corrupted[..], &["--points", "resid_pre@0", "--loss"]].concat()).ok();
+    assert!(loss.stdout.starts_with("loss in nats a token: "), "{}", loss.stdout);
     run(&[&clean[..], &["--corrupted", "The string"]].concat()).fails(4, &["same length"]);
     run(&[&clean[..], &["--corrupted", clean[2]]].concat()).fails(4, &["--target"]);
     run(&[&clean[..], &["--corrupted", clean[2], "--target", "5"]].concat()).fails(4, &["nothing that patching"]);
-    run(&[&clean[..], &corrupted[..], &["--points", "pattern"]].concat()).fails(4, &["hook_pattern"]);
+    run(&[&clean[..], &corrupted[..], &["--points", "hook_result"]].concat()).fails(4, &["hook_result"]);
 }
 
 #[test]

@@ -140,6 +140,6 @@ fn scores(p: &Problem, b: usize, k: &[f32], cap: Option<f32>, mask: Mask, kernel
     };
     let contents = HashMap::from([(Slot::Scratch(0), bytes(&rows)), (Slot::Scratch(1), poison(elements))]);
     let all = kernels.run_for(Slot::Scratch(1), &[kernel.dispatch()], &tokens(total), contents)?;
-    let from = &all[first_query * total + first_key..];
-    Ok(gather(from, &[heads, queries, keys], &[total * total, total, 1]))
+    let from = &all[first_query * heads * total + first_key..];
+    Ok(gather(from, &[heads, queries, keys], &[total, heads * total, 1]))
 }

@@ -9,7 +9,7 @@ use thalweg::Model;
 use thalweg::stream::{Attribution, Question};
 
 use super::super::Context;
-use super::Subject;
+use super::{Subject, token};
 
 const NOTES: &str = "Parts: embed, pos_embed, type_embed, L0H3 (head 3 of block 0, through its columns of W_O), 0_attn_bias, \
 0_mlp_out, ln_final_bias, and logit_soft_cap where the model bends its logits; in post-norm blocks each part is carried \
@@ -28,12 +28,12 @@ pub struct Attribute {
     /// Position of the token whose next is meant, from 0; the last (of encoders the first) where it is left out
     #[arg(long, value_name = "N")]
     position: Option<usize>,
-    /// Id of the token whose logit is taken apart; the most likely where it is left out
-    #[arg(long, value_name = "ID")]
-    target: Option<u32>,
-    /// Id of another token, whose logit is taken off
-    #[arg(long, value_name = "ID")]
-    against: Option<u32>,
+    /// Token whose logit is taken apart, by its id or its text (" river"); the most likely where it is left out
+    #[arg(long, value_name = "ID|TOKEN", allow_hyphen_values = true)]
+    target: Option<String>,
+    /// Another token, whose logit is taken off
+    #[arg(long, value_name = "ID|TOKEN", allow_hyphen_values = true)]
+    against: Option<String>,
     /// Prints all parts in their order as one JSON object
     #[arg(long)]
     json: bool,
@@ -45,7 +45,8 @@ const SHOWN: usize = 24;
 impl Attribute {
     pub fn run(self, context: &Context) -> Result<()> {
         let (model, ids) = self.subject.load(context)?;
-        let Attribute { position, target, against, .. } = self;
+        let id = |text: &Option<String>| text.as_deref().map(|text| token(&model, text)).transpose();
+        let (position, target, against) = (self.position, id(&self.target)?, id(&self.against)?);
         let found = model.attribute_blocking(&ids, Question { position, target, against })?;
         let mut out = io::stdout().lock();
         if self.json {

@@ -20,6 +20,9 @@ pub struct Judge {
     /// The target's probability instead of its logit
     #[arg(long, requires = "target", conflicts_with = "against")]
     probability: bool,
+    /// The loss instead, in nats a token; of two prompts, of both at the tokens of the clean one
+    #[arg(long, conflicts_with_all = ["target", "to"])]
+    loss: bool,
     /// Position of the token whose next is meant, from 0; the last where it is left out
     #[arg(long, value_name = "N", requires = "target")]
     position: Option<usize>,
@@ -62,6 +65,9 @@ impl Judge {
     fn named(&self, model: &Model, ids: &[u32]) -> Result<Option<Metric>> {
         if let Some(text) = &self.to {
             return Ok(Some(Metric::Cosine { to: output(model, &ids_of(model, text)?)? }));
+        }
+        if self.loss {
+            return Ok(Some(Metric::Loss));
         }
         let Some(target) = &self.target else { return Ok(None) };
         let target = token(model, target)?;

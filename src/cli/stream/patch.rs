@@ -14,10 +14,10 @@ use super::{Subject, ids_of};
 
 const NOTES: &str = "Each number is (m_patch − m_corr)/(m_clean − m_corr): 1 where the clean run's rows at that place bring all \
 of the metric back, 0 where they bring nothing. Both prompts have the same number of tokens. Points without heads are \
-patched token by token, those with heads (z, q, k, v) head by head in all tokens.
+patched token by token, those with heads (z, q, k, v, pattern) head by head in all tokens.
 
 Judged by the logit of --target less that of --against; where nothing is said, by what the clean prompt takes for most \
-likely less what the corrupted one does. Encoders by the cosine with the clean prompt's vector, or with that of --to.
+likely less what the corrupted one does. With --loss by the loss of each run at the clean prompt's tokens. Encoders by the cosine with the clean prompt's vector, or with that of --to.
 
 --json prints one object: {\"metric\",\"clean_ids\",\"corrupted_ids\",\"clean\",\"corrupted\",\"places\":[{\"point\",\"block\",\
 \"position\",\"head\",\"value\",\"share\"}]}; position or head is null.

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use thalweg::Error;
 
-use super::super::{Context, count};
+use super::super::{Context, count, progress};
 use super::Subject;
 
 const NOTES: &str = "The page is one file that opens from disk and needs no network: the way of the stream as a river, the logit \
@@ -40,7 +40,10 @@ pub struct ReportCommand {
 impl ReportCommand {
     pub fn run(self, context: &Context) -> Result<()> {
         let (model, ids) = self.subject.load(context)?;
-        let report = model.report_blocking(&ids)?;
+        let bar = progress::counting("reading rows");
+        let report = model.report_blocking(&ids, &progress::task(&bar, &context.cancel));
+        bar.finish_and_clear();
+        let report = report?;
         let page = report.html();
         write(&self.out, &page)?;
         if let Some(path) = &self.json {

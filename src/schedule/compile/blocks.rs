@@ -3,6 +3,7 @@
 use super::{Purpose, Recorder, Watch};
 use crate::kernels::attention::{Attention, Heads};
 use crate::kernels::attention_merge::AttentionMerge;
+use crate::kernels::attention_mix::AttentionMix;
 use crate::kernels::attention_scores::AttentionScores;
 use crate::kernels::attention_split::{AttentionSplit, partial_size};
 use crate::kernels::gate::Gate;
@@ -87,12 +88,12 @@ impl Recorder<'_> {
             if self.watch.attended && self.watch.from == Some(l) {
                 let columns = spec.num_attention_heads * spec.head_size;
                 let point = Point::new(l, Kind::Z);
-                self.site(Site { point, values: rows.z, stride: columns, first: 0, columns });
+                self.site(Site::rows(point, rows.z, columns, 0..columns));
             } else {
                 self.tap_row(l, Slot::Stream, Kind::ResidPre);
                 let input = self.normed(before(block.attention_norm), &rows);
                 self.project(l, block, input, &rows);
-                if *self.purpose == Purpose::Prefill && last {
+                if *self.purpose == Purpose::Prefill && last && !self.taps_behind_keys(l) {
                     break; // nobody reads what the last block would add
                 }
                 self.attend(l, tensors, &rows);
@@ -154,7 +155,7 @@ impl Recorder<'_> {
             } else {
                 z
             },
-            pattern: if patterns { self.scratch("pattern", heads, Dim::Pairs) } else { z },
+            pattern: if patterns { self.scratch("pattern", heads, Dim::Pattern) } else { z },
             split: if results { self.scratch("heads", seen.0 * heads * width, seen.1) } else { z },
             result: if results { self.scratch("heads' terms", seen.0 * heads * d, seen.1) } else { z },
         }
@@ -210,7 +211,9 @@ impl Recorder<'_> {
             mask: spec.blocks[l].mask,
         };
         self.pattern(l, heads, tensors, rows.pattern);
-        if self.purpose.steps() {
+        if self.edits(l, Kind::Pattern) {
+            self.push(AttentionMix { heads, pattern: rows.pattern, z: rows.z }.dispatch());
+        } else if self.purpose.steps() {
             self.push(AttentionSplit { heads, partial: rows.partial, reduce: self.choices.reduce }.dispatch());
             self.push(AttentionMerge { heads, partial: rows.partial, z: rows.z }.dispatch());
         } else {
@@ -228,6 +231,12 @@ impl Recorder<'_> {
         if self.wants(l, Kind::Result) {
             self.result(l, &block.o, rows);
         }
+    }
+
+    /// Whether something comes back of what follows a block's keys and values.
+    pub fn taps_behind_keys(&self, l: usize) -> bool {
+        let behind = |point: &Point| point.kind > Kind::V && (point.block == l || !point.kind.is_per_block());
+        self.watch.taps.iter().any(behind)
     }
 
     /// Whether a point of a block behind z is watched or edited.
@@ -304,7 +313,7 @@ impl Recorder<'_> {
 
     /// The pattern of a block, of queries and keys: attention itself stores none.
     fn pattern(&mut self, block: usize, heads: Heads, tensors: &Tensors, scores: Slot) {
-        if !self.wants(block, Kind::Pattern) {
+        if !self.touches(block, Kind::Pattern) {
             return;
         }
         let count = heads.heads as u64;
@@ -314,18 +323,20 @@ impl Recorder<'_> {
                 reduce: self.choices.reduce,
                 values: scores,
                 rows: Extent::new(count, Dim::Tokens),
-                columns: Extent::new(1, Dim::Tokens),
+                columns: Extent::new(1, Dim::Keys),
             }
             .dispatch(),
         );
-        // one point, whose rows are whatever the reader makes of them
-        self.capture(Capture {
-            from: scores,
-            first_row: 0,
-            size: Extent::new(count, Dim::Pairs),
-            columns: 1,
-            summary: false,
-            points: vec![(Point::new(block, Kind::Pattern), 0..1)],
-        });
+        let point = Point::new(block, Kind::Pattern);
+        if self.edits(block, Kind::Pattern) {
+            let (stride, columns) = (Extent::new(count, Dim::Keys), Extent::new(1, Dim::Keys));
+            self.site(Site { point, values: scores, stride, first: 0, parts: heads.heads, columns });
+        }
+        if self.wants(block, Kind::Pattern) {
+            // how long its rows are is another number for each batch
+            let size = Extent::new(count, Dim::Pattern);
+            let points = vec![(point, 0..1)];
+            self.capture(Capture { from: scores, first_row: 0, size, columns: 1, summary: false, points });
+        }
     }
 }

@@ -150,6 +150,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
     match purpose {
         Purpose::Trace => recorder.traced_head(tensors),
         Purpose::Embed(head) => recorder.pooled(tensors, head),
+        Purpose::Prefill if recorder.taps_behind_keys(spec.num_hidden_layers - 1) => recorder.traced_head(tensors),
         Purpose::Prefill => {}
         Purpose::Decode | Purpose::Logits => recorder.next_token(tensors),
         Purpose::Score => recorder.score(tensors),
@@ -199,19 +200,24 @@ impl Recorder<'_> {
         taps.iter().chain(summaries).chain(edits).any(|point| *point == Point::new(block, kind))
     }
 
+    fn edits(&self, block: usize, kind: Kind) -> bool {
+        self.watch.edits.contains(&Point::new(block, kind))
+    }
+
     /// Edits a point here, where that was asked for: `columns` of rows of `stride`.
     fn edit(&mut self, block: usize, kind: Kind, values: Slot, stride: usize, columns: std::ops::Range<usize>) {
         let point = Point::new(block, kind);
-        if self.watch.edits.contains(&point) {
-            self.site(Site { point, values, stride, first: columns.start, columns: columns.len() });
+        if self.edits(block, kind) {
+            self.site(Site::rows(point, values, stride, columns));
         }
     }
 
     fn site(&mut self, site: Site) {
-        let (reduce, values, columns) = (self.choices.reduce, site.values, site.columns);
+        let Site { values, stride, columns: part, .. } = site;
+        let reduce = self.choices.reduce;
         let number = self.recording.sites.len();
         self.recording.sites.push(site);
-        self.push(Edit { reduce, values, columns, site: number, sites: 0 }.dispatch());
+        self.push(Edit { reduce, values, stride, part, site: number, sites: 0 }.dispatch());
     }
 
     /// Edits are told how many sites there are, which is known at the end.
@@ -230,7 +236,7 @@ impl Recorder<'_> {
     fn resume(&mut self, block: usize) {
         let columns = self.spec.hidden_size;
         let point = Point::new(block, Kind::ResidPre);
-        self.site(Site { point, values: Slot::Stream, stride: columns, first: 0, columns });
+        self.site(Site::rows(point, Slot::Stream, columns, 0..columns));
         self.recording.commands.push(Command::Boundary);
     }
 

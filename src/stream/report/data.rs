@@ -107,11 +107,12 @@ pub struct Patterns {
 }
 
 impl Model {
-    /// Gathers what a report shows of one sequence of at most 256 tokens.
+    /// Gathers what a report shows of one sequence of at most 256 tokens. Progress is in the rows that the lens reads.
     ///
     /// # Errors
-    /// [`Error::Input`] for more tokens; [`Error::NotFinite`] where a number is not; else as [`Model::trace`].
-    pub async fn report(&self, ids: &[u32]) -> Result<Report> {
+    /// [`Error::Input`] for more tokens; [`Error::NotFinite`] where a number is not; [`Error::Cancelled`]; else as
+    /// [`Model::trace`].
+    pub async fn report(&self, ids: &[u32], task: &Task) -> Result<Report> {
         if ids.len() > MOST_TOKENS {
             let tokens = ids.len();
             return Err(Error::Input(format!("a report shows at most {MOST_TOKENS} tokens, and these are {tokens}")));
@@ -120,8 +121,9 @@ impl Model {
         if trace.tensors.values().any(|tensor| tensor.data.iter().any(|x| !x.is_finite())) {
             return Err(self.not_finite(ids).await);
         }
+        task.check()?;
         let attribution = self.attribute(ids, Question::default()).await?;
-        let mut lens = Lens::new(self, TOP, &[]).await?.read(ids, &[], None, &Task::default()).await?;
+        let mut lens = Lens::new(self, TOP, &[]).await?.read(ids, &[], None, task).await?;
         let name = |id: u32| self.name(id);
         for reading in lens.rows.iter_mut().flat_map(|row| &mut row.positions) {
             let Reading::Distribution(said) = reading else { continue };
@@ -155,8 +157,8 @@ impl Model {
     }
 
     /// [`Model::report`], blocking the calling thread.
-    pub fn report_blocking(&self, ids: &[u32]) -> Result<Report> {
-        pollster::block_on(self.report(ids))
+    pub fn report_blocking(&self, ids: &[u32], task: &Task) -> Result<Report> {
+        pollster::block_on(self.report(ids, task))
     }
 }
 
