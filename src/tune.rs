@@ -55,7 +55,7 @@ impl Encoder {
         }
         let capabilities = self.model.gpu.capabilities();
         let before = self.model.choices;
-        let matmuls: Vec<_> = matmul::Form::on(capabilities).filter(|form| *form != before.matmul).collect();
+        let matmuls: Vec<_> = matmul::Form::choices(capabilities).filter(|form| *form != before.matmul).collect();
         let attentions: Vec<_> = attention::Form::on(capabilities).filter(|form| *form != before.attention).collect();
         let share = BUDGET / (1 + matmuls.len() + attentions.len()) as u32;
         let purpose = purpose(&self.sentence, self.sentence.normalize);
@@ -180,7 +180,7 @@ impl Table {
     pub fn choices(gpu: &Gpu, spec: &Spec, tensors: &Tensors, choices: Choices) -> Choices {
         let table = Table::open(gpu);
         let Some(forms) = table.shapes.get(&shape(gpu, spec, tensors)) else { return choices };
-        let matmul = matmul::Form::on(gpu.capabilities()).find(|form| format!("{form:?}") == forms.matmul);
+        let matmul = matmul::Form::choices(gpu.capabilities()).find(|form| format!("{form:?}") == forms.matmul);
         let attention = attention::Form::on(gpu.capabilities()).find(|form| format!("{form:?}") == forms.attention);
         Choices {
             matmul: matmul.unwrap_or(choices.matmul),

@@ -64,8 +64,8 @@ fn form_plans(form: Form) -> Vec<Plan> {
     let dispatch = move |product: &MatMul| MatMul { form, ..*product }.dispatch();
     // the epilogue and the weight's type are parts that know nothing of each other, and drivers take long to compile some forms
     let crossed: &[_] = match form {
-        Form::Register | Form::Subgroup | Form::Workgroup => &[WeightType::F32, WeightType::F16],
-        Form::Large | Form::Skinny | Form::Cooperative8 | Form::Cooperative16 => &[WeightType::F16],
+        Form::Register | Form::Subgroup | Form::Wide | Form::Workgroup => &[WeightType::F32, WeightType::F16],
+        Form::Tall | Form::Large | Form::Skinny | Form::Cooperative8 | Form::Cooperative16 => &[WeightType::F16],
     };
     let mut plans = plans_of("matmul", &SHAPES, &REAL, &LARGE, crossed, &dispatch);
     plans.retain(|plan| plan.label().starts_with(&format!("matmul[{},", form.name())));

@@ -156,6 +156,7 @@ impl WrongVariant {
 fn simplify(choices: &mut Choices, wrong: &WrongVariant) {
     match wrong.kernel {
         "matmul" if wrong.label.contains("cooperative") => choices.matmul = matmul::Form::Workgroup,
+        "matmul" if choices.matmul == matmul::Form::Wide => choices.matmul = matmul::Form::Subgroup,
         "matmul" => choices.matmul = matmul::Form::Register,
         "attention" => choices.attention = attention::Form::Uniform,
         "matvec" => choices.matvec = matvec::Form::Columns,

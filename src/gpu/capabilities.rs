@@ -8,6 +8,8 @@ use crate::kernels::{COOPERATION, Needs};
 pub struct Capabilities {
     /// `f16` in shaders (`SHADER_F16`).
     pub f16: bool,
+    /// `u64` in shaders (`SHADER_INT64`).
+    pub int64: bool,
     /// Subgroup operations, with the smallest and largest subgroup that may happen.
     pub subgroups: Option<SubgroupSizes>,
     /// Cooperative matrix shapes; empty where there are none.
@@ -59,7 +61,9 @@ const LARGEST_BUFFER: u64 = (1 << 31) - 256;
 /// Features that some variant uses, and the one by which compiled kernels are kept.
 pub(super) fn useful_features(adapter: &wgpu::Adapter) -> wgpu::Features {
     use wgpu::Features as F;
-    adapter.features() & (F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY | F::PIPELINE_CACHE)
+    // words of 64 bits are for drivers that run on the CPU
+    let wide = if adapter.get_info().device_type == wgpu::DeviceType::Cpu { F::SHADER_INT64 } else { F::empty() };
+    adapter.features() & (F::SHADER_F16 | F::SUBGROUP | F::TIMESTAMP_QUERY | F::PIPELINE_CACHE | wide)
 }
 
 /// Cooperative matrices, where the adapter has a shape of them that some variant uses, and what these variants need besides.
@@ -128,6 +132,7 @@ impl Capabilities {
         };
         Ok(Capabilities {
             f16: features.contains(wgpu::Features::SHADER_F16),
+            int64: features.contains(wgpu::Features::SHADER_INT64),
             subgroups,
             cooperative_matrices,
             timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
@@ -141,6 +146,7 @@ impl Capabilities {
     pub(crate) fn offers(&self, needs: Needs) -> bool {
         let mut has = wgpu::Features::empty();
         has.set(wgpu::Features::SHADER_F16, self.f16);
+        has.set(wgpu::Features::SHADER_INT64, self.int64);
         has.set(wgpu::Features::SUBGROUP, self.subgroups.is_some());
         has.set(wgpu::Features::TIMESTAMP_QUERY, self.timestamps);
         let cooperation = !self.cooperative_matrices.is_empty();

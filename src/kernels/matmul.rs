@@ -2,7 +2,7 @@
 //! the residual stream in its epilogue.
 
 pub use super::activation::Activation;
-use super::{COOPERATION, HANDED, Kernel, Load, Needs, ParamType::U32, Variant, WeightType, padded, read, write};
+use super::{COOPERATION, HANDED, Kernel, Load, Needs, ParamType::U32, Variant, WIDE, WeightType, padded, read, write};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Tiling, Word, Work};
 
@@ -28,6 +28,10 @@ pub enum Form {
     Register,
     /// 16 × 32 outputs a workgroup, in registers, rows handed around in subgroups: for such drivers that have these.
     Subgroup,
+    /// 16 × 32 outputs a workgroup, likewise, loaded as words of 64 bits: for such drivers that have these too.
+    Wide,
+    /// 32 × 32 outputs a workgroup, likewise: for such drivers and many rows.
+    Tall,
     /// 64 × 64 outputs a workgroup, through workgroup memory: for GPUs.
     Workgroup,
     /// 128 × 128 outputs a workgroup, likewise: for GPUs and large products.
@@ -43,9 +47,11 @@ pub enum Form {
 
 impl Form {
     /// All of them.
-    pub const ALL: [Form; 7] = [
+    pub const ALL: [Form; 9] = [
         Form::Register,
         Form::Subgroup,
+        Form::Wide,
+        Form::Tall,
         Form::Workgroup,
         Form::Large,
         Form::Skinny,
@@ -58,10 +64,16 @@ impl Form {
         Self::ALL.into_iter().filter(|form| capabilities.offers(form.needs()))
     }
 
+    /// Those that run on an adapter for batches of any size: not the tiles that [`MatMul::fitted`] takes by itself for some.
+    pub fn choices(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
+        Self::on(capabilities).filter(|form| !matches!(form, Form::Tall | Form::Large | Form::Skinny))
+    }
+
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
         let cooperative = [Form::Cooperative16, Form::Cooperative8];
         match capabilities.class {
+            AdapterClass::Cpu if capabilities.offers(WIDE) => Form::Wide,
             AdapterClass::Cpu if capabilities.offers(HANDED) => Form::Subgroup,
             AdapterClass::Cpu => Form::Register,
             AdapterClass::Integrated | AdapterClass::Discrete => {
@@ -79,6 +91,8 @@ impl Form {
     fn of(self, weight: WeightType, load: Load) -> Self {
         match self {
             Form::Register | Form::Subgroup | Form::Workgroup => self,
+            Form::Wide | Form::Tall if load == Load::Vec4 => self,
+            Form::Wide | Form::Tall => Form::Subgroup,
             Form::Large | Form::Skinny if load == Load::Vec4 => self,
             Form::Cooperative8 | Form::Cooperative16 if load == Load::Vec4 && weight != WeightType::F32 => self,
             _ => Form::Workgroup,
@@ -90,6 +104,8 @@ impl Form {
         match self {
             Form::Register => "register",
             Form::Subgroup => "subgroup",
+            Form::Wide => "wide",
+            Form::Tall => "tall",
             Form::Workgroup => "workgroup",
             Form::Large => "large",
             Form::Skinny => "skinny",
@@ -108,6 +124,7 @@ impl Form {
         match self {
             Form::Register | Form::Workgroup | Form::Large | Form::Skinny => Needs::NOTHING,
             Form::Subgroup => HANDED,
+            Form::Wide | Form::Tall => WIDE,
             Form::Cooperative8 => Needs { features: COOPERATION, subgroup: 0, matrix: 8 },
             Form::Cooperative16 => Needs { features: COOPERATION, subgroup: 0, matrix: 16 },
         }
@@ -117,7 +134,8 @@ impl Form {
     fn tile(self) -> (u64, u64) {
         match self {
             Form::Register => (8, 32),
-            Form::Subgroup => (16, 32),
+            Form::Subgroup | Form::Wide => (16, 32),
+            Form::Tall => (32, 32),
             Form::Workgroup | Form::Cooperative8 | Form::Cooperative16 => (64, 64),
             Form::Large => (128, 128),
             Form::Skinny => (16, 32),
@@ -130,6 +148,12 @@ const FEW: u64 = 16;
 
 /// Workgroups of 128 × 128 from which on they keep a GPU busy. Not measured.
 const ENOUGH: u64 = 128;
+
+/// Workgroups of 32 × 32 from which on they keep a CPU of many cores busy. Not measured.
+const BUSY: u64 = 48;
+
+/// Rows from which on a tile of 32 is faster than one of 16, however many of them it wastes. Measured.
+const MANY: u64 = 81;
 
 /// Where the product goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,47 +196,60 @@ pub struct MatMul {
 fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
     let part = match form {
         Form::Register => "matmul_register",
-        Form::Subgroup => "matmul_subgroup",
+        Form::Subgroup | Form::Wide => "matmul_subgroup",
+        Form::Tall => "matmul_tall",
         Form::Workgroup => "matmul_workgroup",
         Form::Large => "matmul_large",
         Form::Skinny => "matmul_skinny",
         Form::Cooperative8 => "matmul_cooperative8",
         Form::Cooperative16 => "matmul_cooperative16",
     };
-    let mut variant = product_variant("matmul", (part, form.name()), weight, load, bias, activation, add);
+    let loads = Loads::of(form.needs() == WIDE, weight, load);
+    let mut variant = product_variant("matmul", (part, form.name()), loads, bias, activation, add);
     if form.cooperates() {
         variant.parts.push("matmul_cooperative");
         variant.constants.push(("WEIGHT_SCALED", (weight != WeightType::F16).into()));
     }
+    if matches!(form, Form::Subgroup | Form::Wide | Form::Tall) {
+        variant.parts.push("sums16");
+    }
     Variant { needs: form.needs(), ..variant }
+}
+
+/// How a product loads its weight and its rows.
+pub(super) struct Loads {
+    parts: Vec<&'static str>,
+    tags: [&'static str; 2],
+}
+
+impl Loads {
+    /// `wide` as words of 64 bits, which takes rows that are read as vec4s.
+    pub fn of(wide: bool, weight: WeightType, load: Load) -> Self {
+        let rows = match load {
+            Load::Vec4 if wide => "rows_wide",
+            Load::Vec4 => "rows_vec4",
+            Load::Scalar => "rows_scalar",
+        };
+        let weights = if wide { weight.wide_parts() } else { weight.parts() };
+        Loads { parts: [&[rows], weights].concat(), tags: [weight.name(), load.tag()] }
+    }
 }
 
 /// A variant of `matmul` or `matvec`, by the part and the tag of its form.
 pub(super) fn product_variant(
     kernel: &'static str,
     (form_part, form_tag): (&'static str, &str),
-    weight: WeightType,
-    load: Load,
+    loads: Loads,
     bias: bool,
     activation: Activation,
     add: bool,
 ) -> Variant {
-    let rows_part = match load {
-        Load::Vec4 => "rows_vec4",
-        Load::Scalar => "rows_scalar",
-    };
-    let tags = [
-        form_tag,
-        weight.name(),
-        load.tag(),
-        if bias { "bias" } else { "" },
-        activation.tag(),
-        if add { "add" } else { "" },
-    ];
+    let [weight, load] = loads.tags;
+    let tags = [form_tag, weight, load, if bias { "bias" } else { "" }, activation.tag(), if add { "add" } else { "" }];
     Variant {
         parts: [
-            &["tanh", "activation", form_part, rows_part],
-            weight.parts(),
+            &["tanh", "activation", form_part],
+            &*loads.parts,
             &["finish", if add { "out_add" } else { "out_store" }],
         ]
         .concat(),
@@ -232,7 +269,7 @@ fn variants() -> Vec<Variant> {
 
 /// The plainest kernel: what checks compare large outputs with. No model runs it.
 fn plainest(weight: WeightType, load: Load) -> Variant {
-    product_variant("matmul", ("matmul_plain", "plain"), weight, load, false, Activation::None, false)
+    product_variant("matmul", ("matmul_plain", "plain"), Loads::of(false, weight, load), false, Activation::None, false)
 }
 
 /// Every combination that a product's dispatch may choose.
@@ -287,7 +324,7 @@ impl MatMul {
     }
 
     /// The same dispatch; that of [`Form::Workgroup`] with the tiles of 16 × 32 and 128 × 128 for batches of few rows and of
-    /// many.
+    /// many, that of [`Form::Wide`] with the tile of 32 × 32 for many.
     pub fn fitted(&self) -> Dispatch {
         let own = self.dispatch();
         let form = self.form.of(self.weight_type, Load::choose(&[self.depth]));
@@ -295,11 +332,15 @@ impl MatMul {
             let Dispatch { variant, grid, .. } = MatMul { form, ..*self }.dispatch();
             Tiling { sizes, variant, grid }
         };
-        let tall = ENOUGH.div_ceil((self.columns as u64).div_ceil(128));
+        // a larger tile, from so many of them and of rows on
+        let larger = |form: Form, enough: u64, least: u64| {
+            let (tall, wide) = form.tile();
+            let high = enough.div_ceil((self.columns as u64).div_ceil(wide));
+            tiling(form, least.max(tall * (high - 1) + 1)..=u64::MAX)
+        };
         let tilings = match (form, Load::choose(&[self.depth])) {
-            (Form::Workgroup, Load::Vec4) => {
-                vec![tiling(Form::Skinny, 1..=FEW), tiling(Form::Large, 128 * (tall - 1) + 1..=u64::MAX)]
-            }
+            (Form::Workgroup, Load::Vec4) => vec![tiling(Form::Skinny, 1..=FEW), larger(Form::Large, ENOUGH, 1)],
+            (Form::Wide, Load::Vec4) => vec![larger(Form::Tall, BUSY, MANY)],
             _ => Vec::new(),
         };
         Dispatch { tilings, ..own }
@@ -362,10 +403,21 @@ mod tests {
             (897, "matmul[large", 8 * 16),
             (2048, "matmul[large", 16 * 16),
         ];
-        assert_eq!(fitted, expected.map(|(tokens, label, groups)| (tokens, label.to_string(), groups)));
+        let own = |&(tokens, label, groups): &(u32, &str, u64)| (tokens, label.to_string(), groups);
+        assert_eq!(fitted, expected.iter().map(own).collect::<Vec<_>>());
+        let fitted = labels(Form::Wide, WeightType::F16, 64, 2048);
+        let few = [1, 16, 17].map(|tokens: u32| (tokens, "matmul[wide", u64::from(tokens.div_ceil(16)) * 64));
+        let many = [896, 897, 2048].map(|tokens: u32| (tokens, "matmul[tall", u64::from(tokens.div_ceil(32)) * 64));
+        assert_eq!(fitted, [few, many].concat().iter().map(own).collect::<Vec<_>>());
+        // one tile across: 48 of them are more than 896 rows
+        let forms: Vec<_> =
+            labels(Form::Wide, WeightType::F16, 64, 32).into_iter().map(|(_, label, _)| label).collect();
+        assert_eq!(forms, [["matmul[wide"; 5].as_slice(), &["matmul[tall"]].concat());
         // what sums in another order, or is chosen for another kind of adapter, or cannot be read so, is left as it is
         for (form, depth, own) in [
             (Form::Subgroup, 64, "matmul[subgroup"),
+            (Form::Wide, 63, "matmul[subgroup"),
+            (Form::Tall, 64, "matmul[tall"),
             (Form::Cooperative16, 64, "matmul[cooperative16"),
             (Form::Large, 64, "matmul[large"),
             (Form::Workgroup, 63, "matmul[workgroup"),

@@ -1,7 +1,7 @@
 //! Host half of `shaders/matvec.wgsl`: the product of a decode step, of few rows with a stored weight. It takes what
 //! `matmul` takes; a row's bits are the same whatever the other rows are, and however many.
 
-use super::matmul::{self, Activation, Output, product_variant, product_variants};
+use super::matmul::{self, Activation, Loads, Output, product_variant, product_variants};
 use super::{Kernel, Load, Variant, WeightType, padded};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
@@ -73,7 +73,7 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         Form::Columns => ("matvec_columns", "columns"),
         Form::Depth => ("matvec_depth", "depth"),
     };
-    product_variant("matvec", form, weight, load, bias, activation, add)
+    product_variant("matvec", form, Loads::of(false, weight, load), bias, activation, add)
 }
 
 fn variants() -> Vec<Variant> {

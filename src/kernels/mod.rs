@@ -73,6 +73,10 @@ pub const KERNELS: &[Kernel] = &[
 /// What forms need in which 8 neighbours hand around what each has loaded: they are in one subgroup.
 pub(crate) const HANDED: Needs = Needs { features: wgpu::Features::SUBGROUP, subgroup: 8, matrix: 0 };
 
+/// What such forms need that load words of 64 bits, which are no part of WGSL and of naga only.
+pub(crate) const WIDE: Needs =
+    Needs { features: wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64), subgroup: 8, matrix: 0 };
+
 /// What forms need that multiply cooperative matrices.
 pub(crate) const COOPERATION: wgpu::Features =
     wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SUBGROUP).union(wgpu::Features::SHADER_F16);

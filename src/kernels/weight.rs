@@ -99,6 +99,16 @@ impl WeightType {
         }
     }
 
+    /// The same where the type is loaded as words of 64 bits; blocks are not.
+    pub(super) fn wide_parts(self) -> &'static [&'static str] {
+        match self {
+            WeightType::F32 => &["weight_f32_wide"],
+            WeightType::F16 => &["weight_f16_wide"],
+            WeightType::Bf16 => &["weight_bf16_wide"],
+            _ => self.parts(),
+        }
+    }
+
     /// How rows that are multiplied with it may be read: K of a quantised weight is whole blocks.
     pub fn loads(self) -> &'static [Load] {
         if self.quantised() { &[Load::Vec4] } else { &Load::ALL }

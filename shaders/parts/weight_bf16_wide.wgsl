@@ -1,0 +1,13 @@
+// A weight of bfloat16, whose bits are the upper half of an f32, loaded as words of 64 bits.
+
+@group(0) @binding(2) var<storage, read> weight: array<u64>;
+
+fn weight4(i: u32) -> vec4<f32> {
+    let bits = halves(weight[i]);
+    return bitcast<vec4<f32>>(vec4<u32>(
+        bits.x << 16u,
+        bits.x & 0xffff0000u,
+        bits.y << 16u,
+        bits.y & 0xffff0000u,
+    ));
+}

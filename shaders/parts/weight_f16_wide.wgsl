@@ -1,0 +1,8 @@
+// A weight of f16, loaded as words of 64 bits, widened in registers by a core function that needs no feature.
+
+@group(0) @binding(2) var<storage, read> weight: array<u64>;
+
+fn weight4(i: u32) -> vec4<f32> {
+    let bits = halves(weight[i]);
+    return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
