@@ -12,7 +12,6 @@ use super::expected::Expectation;
 use super::inventory::{Check, Right, Wrong};
 use crate::error::{Error, Result};
 use crate::gpu::{AdapterClass, Gpu};
-use crate::kernels::Needs;
 use crate::task::CancelToken;
 
 /// What became of a check.
@@ -196,8 +195,9 @@ impl Run<'_> {
 
     /// The record of a check; or why the device was lost meanwhile.
     fn one(&self, gpu: &Gpu, check: &Check) -> Result<Record, String> {
-        if !gpu.capabilities().offers(check.needs) {
-            let reason = format!("the adapter has no {}", missing(check.needs));
+        let lacks = gpu.capabilities().lacks(check.needs);
+        if !lacks.is_empty() {
+            let reason = format!("the adapter has no {}", lacks.join(", "));
             return Ok(self.skipped(check, Duration::ZERO, reason));
         }
         let start = Instant::now();
@@ -281,13 +281,6 @@ fn settled(gpu: &Gpu) -> Result<()> {
 fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("without a message")
-}
-
-/// What a check needs, as users know it.
-fn missing(needs: Needs) -> String {
-    let features = needs.features.iter_names().map(|(name, _)| name.to_lowercase().replace('_', " "));
-    let subgroup = (needs.subgroup > 0).then(|| format!("subgroups of at least {}", needs.subgroup));
-    features.chain(subgroup).collect::<Vec<_>>().join(", ")
 }
 
 /// An argument for a shell, in single quotes.

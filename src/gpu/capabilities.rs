@@ -144,6 +144,11 @@ impl Capabilities {
 
     /// Whether a variant that needs this can be compiled and is right.
     pub(crate) fn offers(&self, needs: Needs) -> bool {
+        self.lacks(needs).is_empty()
+    }
+
+    /// What it needs and is not there, as users know it.
+    pub(crate) fn lacks(&self, needs: Needs) -> Vec<String> {
         let mut has = wgpu::Features::empty();
         has.set(wgpu::Features::SHADER_F16, self.f16);
         has.set(wgpu::Features::SHADER_INT64, self.int64);
@@ -151,9 +156,16 @@ impl Capabilities {
         has.set(wgpu::Features::TIMESTAMP_QUERY, self.timestamps);
         let cooperation = !self.cooperative_matrices.is_empty();
         has.set(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX, cooperation);
-        has.contains(needs.features)
-            && self.subgroups.map_or(0, |sizes| sizes.min) >= needs.subgroup
-            && (needs.matrix == 0 || has_shape(&self.cooperative_matrices, needs.matrix))
+        let features = needs.features.difference(has).iter_names();
+        let mut lacks: Vec<_> = features.map(|(name, _)| name.to_lowercase().replace('_', " ")).collect();
+        if self.subgroups.map_or(0, |sizes| sizes.min) < needs.subgroup {
+            lacks.push(format!("subgroups of at least {}", needs.subgroup));
+        }
+        let side = needs.matrix;
+        if side > 0 && !has_shape(&self.cooperative_matrices, side) {
+            lacks.push(format!("cooperative matrices of {side} × {side} with f16 and f32"));
+        }
+        lacks
     }
 
     /// One line for logs and `thalweg devices`.
