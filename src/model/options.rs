@@ -8,10 +8,11 @@ use crate::files::Config;
 use crate::kernels::attention::{MAX_HEAD_SIZE, Mask};
 use crate::kernels::matmul::Activation;
 
-/// The number of blocks, which is checked before anything is made for each of them.
+/// The number of blocks, 1 or more, which is checked before anything is made for each of them.
 pub(super) fn layers(config: &Config, key: &str) -> Result<usize> {
     match config.usize(key)? {
-        blocks @ 0..=1024 => Ok(blocks),
+        0 => Err(Error::unsupported(config.path(), format!("a model without blocks (`{key}` is 0)"))),
+        blocks @ 1..=1024 => Ok(blocks),
         blocks => Err(Error::unsupported(config.path(), format!("{blocks} blocks, above 1024"))),
     }
 }

@@ -74,6 +74,7 @@ fn sizes() {
         "olmo2_odd",
         "modernbert_odd",
     ] {
+        refused(folder, MAIN, "num_hidden_layers", json!(0), &["without blocks", "`num_hidden_layers`"]);
         for key in
             ["hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size", "max_position_embeddings"]
         {
