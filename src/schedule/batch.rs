@@ -3,7 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use super::edits::{Edits, RowEdit};
-use super::recording::{Bounds, Dims, Input, Recording, Site, Slot};
+use super::recording::{Input, Recording, Site, Slot};
+use super::sizes::{Bounds, Dims};
 use crate::error::{Error, Result};
 use crate::kernels::attention::{PAGE, SPLIT};
 

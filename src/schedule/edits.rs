@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use bytemuck::{Pod, Zeroable};
 
-use super::recording::{Dims, Recording, Site};
+use super::recording::{Recording, Site};
+use super::sizes::Dims;
 use crate::error::{Error, Result};
 
 /// One change of some of a row's elements, as the kernel reads it.

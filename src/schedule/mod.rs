@@ -7,6 +7,7 @@ mod pace;
 mod profile;
 mod program;
 mod recording;
+mod sizes;
 mod workspace;
 
 pub use batch::{Batch, Draw, Tile};
@@ -16,8 +17,6 @@ pub use profile::DispatchTime;
 pub(crate) use profile::nanoseconds;
 pub use program::{Outcome, Program};
 pub(crate) use program::{Running, fold};
-pub use recording::{
-    Bounds, Capture, Command, Dim, Dims, Dispatch, Extent, Grid, Input, Recording, Scratch, Site, Slot, Tiling, Word,
-    Work,
-};
+pub use recording::{Capture, Command, Dispatch, Grid, Input, Recording, Scratch, Site, Slot, Tiling, Word, Work};
+pub use sizes::{Bounds, Dim, Dims, Extent};
 pub(crate) use workspace::CacheView;

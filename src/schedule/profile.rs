@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::program::{Lease, Program};
-use super::recording::Dims;
+use super::sizes::Dims;
 use super::workspace::CacheView;
 use crate::error::{Error, Result};
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::pace::Pace;
-use super::recording::{Command, Dims, Dispatch, Recording};
+use super::recording::{Command, Dispatch, Recording};
+use super::sizes::Dims;
 use super::workspace::{CacheView, Workspace, read_sizes};
 use crate::error::{Error, Result};
 use crate::gpu::{Counters, Gpu, Pipeline};

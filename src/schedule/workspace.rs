@@ -2,7 +2,8 @@
 
 use super::batch::Batch;
 use super::program::Program;
-use super::recording::{Dims, Input, Recording, Slot, Word};
+use super::recording::{Input, Recording, Slot, Word};
+use super::sizes::Dims;
 use crate::error::{Error, Result};
 use crate::gpu::{Counters, Gpu};
 

@@ -15,7 +15,8 @@ use crate::kernels::rope::Rope;
 use crate::kernels::softmax::Softmax;
 use crate::kernels::split_heads::SplitHeads;
 use crate::model::{Block, Linear, Norm, Placement, QkNorm, Tensors};
-use crate::schedule::recording::{Capture, Command, Dim, Extent, Input, Site, Slot};
+use crate::schedule::recording::{Capture, Command, Input, Site, Slot};
+use crate::schedule::sizes::{Dim, Extent};
 use crate::stream::{Kind, Point};
 
 /// The end of attention or of the FFN.

@@ -9,7 +9,8 @@ use crate::kernels::pool::Pool;
 use crate::kernels::sample::Sample;
 use crate::kernels::soft_cap::SoftCap;
 use crate::model::{Dense, LogitHead, Tensors, Transform};
-use crate::schedule::recording::{Dim, Extent, Slot};
+use crate::schedule::recording::Slot;
+use crate::schedule::sizes::{Dim, Extent};
 use crate::stream::Kind;
 
 impl Recorder<'_> {

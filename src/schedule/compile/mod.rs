@@ -5,7 +5,8 @@ mod blocks;
 mod heads;
 mod rows;
 
-use super::recording::{Bounds, Capture, Command, Dim, Dispatch, Extent, Recording, Scratch, Site, Slot, Word};
+use super::recording::{Capture, Command, Dispatch, Recording, Scratch, Site, Slot, Word};
+use super::sizes::{Bounds, Dim, Extent};
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
 use crate::kernels::attention;

@@ -6,7 +6,8 @@ use crate::kernels::matmul::{Activation, MatMul, Output};
 use crate::kernels::matvec::MatVec;
 use crate::kernels::rms_norm::RmsNorm;
 use crate::model::{Linear, Norm, NormKind};
-use crate::schedule::recording::{Dispatch, Extent, Slot};
+use crate::schedule::recording::{Dispatch, Slot};
+use crate::schedule::sizes::Extent;
 
 impl Recorder<'_> {
     /// The stream becomes its own normalised form.
