@@ -23,8 +23,3 @@ fn matvec(
 ) {
     product(group.x + group.y * groups.x, lane);
 }
-
-// One step of 4 columns along k: a row's element times theirs, in the order x, y, z, w.
-fn step4(sum: vec4<f32>, a: vec4<f32>, x: vec4<f32>, y: vec4<f32>, z: vec4<f32>, w: vec4<f32>) -> vec4<f32> {
-    return fma(vec4<f32>(a.w), w, fma(vec4<f32>(a.z), z, fma(vec4<f32>(a.y), y, fma(vec4<f32>(a.x), x, sum))));
-}

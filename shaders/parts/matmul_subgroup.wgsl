@@ -6,8 +6,11 @@ fn tile(group: u32, lane: u32) {
     let column = (group % across) * 32u + lane * 4u;
     let first = first_of(column);
     var sums = Sums();
-    for (var k = 0u; k < params.depth4; k++) {
-        add16(&sums, row, lane, k, columns_at(first + k));
+    for (var run = 0u; run < params.depth4; run += RUN) {
+        let scales = scales_at(first + run);
+        for (var k = run; k < min(run + RUN, params.depth4); k++) {
+            add16(&sums, row, lane, k, columns_at(first + k, scales));
+        }
     }
     finish16(&sums, row, column);
 }

@@ -7,10 +7,13 @@ fn tile(group: u32, lane: u32) {
     let first = first_of(column);
     var upper = Sums();
     var lower = Sums();
-    for (var k = 0u; k < params.depth4; k++) {
-        let weights = columns_at(first + k);
-        add16(&upper, row, lane, k, weights);
-        add16(&lower, row + 16u, lane, k, weights);
+    for (var run = 0u; run < params.depth4; run += RUN) {
+        let scales = scales_at(first + run);
+        for (var k = run; k < min(run + RUN, params.depth4); k++) {
+            let weights = columns_at(first + k, scales);
+            add16(&upper, row, lane, k, weights);
+            add16(&lower, row + 16u, lane, k, weights);
+        }
     }
     for (var half = 0u; half < 2u; half++) {
         finish16(&upper, row + 16u * half, column);

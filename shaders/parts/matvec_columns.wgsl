@@ -1,5 +1,5 @@
 // Few rows without workgroup memory, for drivers that run on the CPU: an invocation holds 4 columns, and sums each as
-// one chain of fma over ascending k.
+// one chain of fma over ascending k. Loads that differ between invocations are what costs there.
 
 const LANES = 8u;
 
@@ -10,34 +10,84 @@ fn product(group: u32, lane: u32) {
     if (row >= params.rows || column >= params.columns) {
         return;
     }
-    let last = params.columns - 1u;
-    let first0 = column * params.depth4;
-    let first1 = min(column + 1u, last) * params.depth4;
-    let first2 = min(column + 2u, last) * params.depth4;
-    let first3 = min(column + 3u, last) * params.depth4;
-    var sum0 = vec4<f32>();
-    var sum1 = vec4<f32>();
-    var sum2 = vec4<f32>();
-    var sum3 = vec4<f32>();
-    let alone = row + 1u == params.rows;
-    for (var k = 0u; k < params.depth4; k++) {
-        let w0 = weight4(first0 + k);
-        let w1 = weight4(first1 + k);
-        let w2 = weight4(first2 + k);
-        let w3 = weight4(first3 + k);
-        let x = vec4<f32>(w0.x, w1.x, w2.x, w3.x);
-        let y = vec4<f32>(w0.y, w1.y, w2.y, w3.y);
-        let z = vec4<f32>(w0.z, w1.z, w2.z, w3.z);
-        let w = vec4<f32>(w0.w, w1.w, w2.w, w3.w);
-        sum0 = step4(sum0, row4(row, k), x, y, z, w);
-        if (!alone) {
-            sum1 = step4(sum1, row4(row + 1u, k), x, y, z, w);
-            sum2 = step4(sum2, row4(row + 2u, k), x, y, z, w);
-            sum3 = step4(sum3, row4(row + 3u, k), x, y, z, w);
-        }
+    let first = min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.columns - 1u)) * params.depth4;
+    // two calls with constants, so that a row that is alone has no branches
+    if (row + 1u == params.rows) {
+        finish_rows(row, column, walk(row, first, true));
+    } else {
+        finish_rows(row, column, walk(row, first, false));
     }
-    finish4(row, column, sum0);
-    finish4(row + 1u, column, sum1);
-    finish4(row + 2u, column, sum2);
-    finish4(row + 3u, column, sum3);
+}
+
+// Sums of 4 columns, an element of each for every row.
+struct Sums {
+    x: vec4<f32>,
+    y: vec4<f32>,
+    z: vec4<f32>,
+    w: vec4<f32>,
+}
+
+// A run at a time: of all columns the first vec4, so that what no cache has is on its way for all of them, then of one
+// column after the other the rest. Lines that are read so do not drive each other out of the cache where the distance
+// of columns is a power of two.
+fn walk(row: u32, first: vec4<u32>, alone: bool) -> Sums {
+    var sums = Sums();
+    let whole = params.depth4 / RUN * RUN;
+    for (var run = 0u; run < whole; run += RUN) {
+        let place = first + run;
+        let scale_x = scale_at(place.x);
+        let scale_y = scale_at(place.y);
+        let scale_z = scale_at(place.z);
+        let scale_w = scale_at(place.w);
+        let x = scaled4(place.x, scale_x);
+        let y = scaled4(place.y, scale_y);
+        let z = scaled4(place.z, scale_z);
+        let w = scaled4(place.w, scale_w);
+        sums.x = rest(step(sums.x, row, run, x, alone), row, run, place.x, scale_x, alone);
+        sums.y = rest(step(sums.y, row, run, y, alone), row, run, place.y, scale_y, alone);
+        sums.z = rest(step(sums.z, row, run, z, alone), row, run, place.z, scale_z, alone);
+        sums.w = rest(step(sums.w, row, run, w, alone), row, run, place.w, scale_w, alone);
+    }
+    for (var k = whole; k < params.depth4; k++) {
+        let place = first + k;
+        sums.x = step(sums.x, row, k, weight4(place.x), alone);
+        sums.y = step(sums.y, row, k, weight4(place.y), alone);
+        sums.z = step(sums.z, row, k, weight4(place.z), alone);
+        sums.w = step(sums.w, row, k, weight4(place.w), alone);
+    }
+    return sums;
+}
+
+// What follows the first vec4 of a column's run.
+fn rest(sums: vec4<f32>, row: u32, run: u32, place: u32, scale: vec2<f32>, alone: bool) -> vec4<f32> {
+    var total = sums;
+    for (var i = 1u; i < RUN; i++) {
+        total = step(total, row, run + i, scaled4(place + i, scale), alone);
+    }
+    return total;
+}
+
+// Four terms of one column, of every row.
+fn step(sums: vec4<f32>, row: u32, k: u32, w: vec4<f32>, alone: bool) -> vec4<f32> {
+    let one = dot4(sums.x, row4(row, k), w);
+    if (alone) {
+        return vec4<f32>(one, 0.0, 0.0, 0.0);
+    }
+    return vec4<f32>(
+        one,
+        dot4(sums.y, row4(row + 1u, k), w),
+        dot4(sums.z, row4(row + 2u, k), w),
+        dot4(sums.w, row4(row + 3u, k), w),
+    );
+}
+
+fn dot4(sum: f32, a: vec4<f32>, w: vec4<f32>) -> f32 {
+    return fma(a.w, w.w, fma(a.z, w.z, fma(a.y, w.y, fma(a.x, w.x, sum))));
+}
+
+fn finish_rows(row: u32, column: u32, sums: Sums) {
+    finish4(row, column, vec4<f32>(sums.x.x, sums.y.x, sums.z.x, sums.w.x));
+    finish4(row + 1u, column, vec4<f32>(sums.x.y, sums.y.y, sums.z.y, sums.w.y));
+    finish4(row + 2u, column, vec4<f32>(sums.x.z, sums.y.z, sums.z.z, sums.w.z));
+    finish4(row + 3u, column, vec4<f32>(sums.x.w, sums.y.w, sums.z.w, sums.w.w));
 }

@@ -57,3 +57,8 @@ fn product(group: u32, lane: u32) {
         finish(row + lane / 4u, column + lane % 4u, partial[lane / 4u * 64u][lane % 4u]);
     }
 }
+
+// One step of 4 columns along k: a row's element times theirs, in the order x, y, z, w.
+fn step4(sum: vec4<f32>, a: vec4<f32>, x: vec4<f32>, y: vec4<f32>, z: vec4<f32>, w: vec4<f32>) -> vec4<f32> {
+    return fma(vec4<f32>(a.w), w, fma(vec4<f32>(a.z), z, fma(vec4<f32>(a.y), y, fma(vec4<f32>(a.x), x, sum))));
+}

@@ -15,16 +15,29 @@ struct Columns {
     w: vec4<f32>,
 }
 
+// Of the runs of four columns.
+struct Scales {
+    a: vec2<f32>,
+    b: vec2<f32>,
+    c: vec2<f32>,
+    d: vec2<f32>,
+}
+
 // Where the four columns begin in the weight; those beyond the last are the last.
 fn first_of(column: u32) -> vec4<u32> {
     return min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.columns - 1u)) * params.depth4;
 }
 
-fn columns_at(place: vec4<u32>) -> Columns {
-    let a = weight4(place.x);
-    let b = weight4(place.y);
-    let c = weight4(place.z);
-    let d = weight4(place.w);
+// The scales of the runs that begin there.
+fn scales_at(place: vec4<u32>) -> Scales {
+    return Scales(scale_at(place.x), scale_at(place.y), scale_at(place.z), scale_at(place.w));
+}
+
+fn columns_at(place: vec4<u32>, scales: Scales) -> Columns {
+    let a = scaled4(place.x, scales.a);
+    let b = scaled4(place.y, scales.b);
+    let c = scaled4(place.z, scales.c);
+    let d = scaled4(place.w, scales.d);
     return Columns(
         vec4<f32>(a.x, b.x, c.x, d.x),
         vec4<f32>(a.y, b.y, c.y, d.y),

@@ -3,6 +3,12 @@
 
 @group(0) @binding(2) var<storage, read> weight: array<u32>;
 
+// 4 elements with the scale that they share with their run. It is worth being read once where a run is read from end to
+// end: parts have RUN, the vec4s of one, scale_at, by any of these, and scaled4.
+fn weight4(i: u32) -> vec4<f32> {
+    return scaled4(i, scale_at(i));
+}
+
 // 4 bytes from an even place on. At a multiple of 4 both words are the same one: nothing past the end is read.
 fn word_at(place: u32) -> u32 {
     let low = weight[place / 4u];

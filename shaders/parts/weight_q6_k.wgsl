@@ -4,7 +4,17 @@
 // are bits 2·r and 2·r + 1 of its 32 bytes. Elements are stored plus 32. All products are exact in f32 (at most 23
 // bits).
 
-fn weight4(i: u32) -> vec4<f32> {
+const RUN = 4u;
+
+fn scale_at(i: u32) -> vec2<f32> {
+    let block = (i / 64u) * 210u;
+    // the scale's byte is in a word that begins at an even place
+    let place = (i % 64u) / 4u;
+    let scale = signed4(word_at(block + 192u + (place & 14u)))[place & 1u];
+    return vec2<f32>(half_at(block + 208u) * f32(scale), 0.0);
+}
+
+fn scaled4(i: u32, scale: vec2<f32>) -> vec4<f32> {
     let block = (i / 64u) * 210u;
     let group = i % 64u;
     let side = group / 32u;
@@ -13,8 +23,5 @@ fn weight4(i: u32) -> vec4<f32> {
     let lower = word_at(block + side * 64u + (run % 2u) * 32u + offset) >> ((run / 2u) * 4u);
     let upper = word_at(block + 128u + side * 32u + offset) >> (run * 2u);
     let packed = (lower & 0x0f0f0f0fu) | ((upper & 0x03030303u) << 4u);
-    // the scale's byte is in a word that begins at an even place
-    let place = group / 4u;
-    let scale = signed4(word_at(block + 192u + (place & 14u)))[place & 1u];
-    return half_at(block + 208u) * f32(scale) * (vec4<f32>(bytes4(packed)) - 32.0);
+    return scale.x * (vec4<f32>(bytes4(packed)) - 32.0);
 }

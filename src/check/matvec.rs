@@ -42,7 +42,11 @@ const LARGE: [Typed; 2] = [(WeightType::F16, (1, 49152, 576)), (WeightType::Q4K,
 pub fn plans() -> Vec<Plan> {
     let crossed = [WeightType::F32, WeightType::F16];
     let product = |form| move |product: &MatMul| few(form, product).dispatch();
-    let of = |form| plans_of("matvec", &SHAPES, &REAL, &LARGE, &crossed, &product(form));
+    let of = |form: Form| {
+        // without those that another form takes where this one is chosen
+        let own = move |plan: &Plan| plan.label().starts_with(&format!("matvec[{},", form.name()));
+        plans_of("matvec", &SHAPES, &REAL, &LARGE, &crossed, &product(form)).into_iter().filter(own)
+    };
     Form::ALL.into_iter().flat_map(of).collect()
 }
 

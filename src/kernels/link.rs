@@ -99,6 +99,7 @@ sources![
     "parts/sums_own",
     "parts/sums_shared",
     "parts/tanh",
+    "parts/unscaled",
     "parts/weight_bf16",
     "parts/weight_bf16_wide",
     "parts/weight_blocks",

@@ -2,38 +2,67 @@
 //! `matmul` takes; a row's bits are the same whatever the other rows are, and however many.
 
 use super::matmul::{self, Activation, Loads, Output, product_variant, product_variants};
-use super::{Kernel, Load, Variant, WeightType, padded};
+use super::{Kernel, Load, Needs, Variant, WeightType, padded};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
 
 /// Inventory entry.
 pub const KERNEL: Kernel = Kernel { name: "matvec", variants, ..matmul::KERNEL };
 
+/// What [`Form::Wide`] needs: words of 64 bits.
+const LONG: Needs = Needs { features: wgpu::Features::SHADER_INT64, subgroup: 0, matrix: 0 };
+
 /// How the product is summed: each form has an order of its own, so that a model keeps to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// An invocation sums 4 columns, without workgroup memory: for drivers that run on the CPU.
     Columns,
+    /// Likewise, loaded as words of 64 bits: for such drivers that have these. The bits of [`Form::Columns`], which
+    /// products take whose rows are read as scalars.
+    Wide,
     /// A workgroup sums 4 columns, its invocations along the depth: for GPUs.
     Depth,
 }
 
 impl Form {
     /// All of them.
-    pub const ALL: [Form; 2] = [Form::Columns, Form::Depth];
+    pub const ALL: [Form; 3] = [Form::Columns, Form::Wide, Form::Depth];
 
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
         match capabilities.class {
+            AdapterClass::Cpu if capabilities.offers(LONG) => Form::Wide,
             AdapterClass::Cpu => Form::Columns,
             AdapterClass::Integrated | AdapterClass::Discrete => Form::Depth,
         }
     }
 
+    /// The form that a product with such rows takes where this one is chosen.
+    fn of(self, load: Load) -> Self {
+        match (self, load) {
+            (Form::Wide, Load::Scalar) => Form::Columns,
+            _ => self,
+        }
+    }
+
+    /// What the labels of its variants begin with, in brackets.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Form::Columns => "columns",
+            Form::Wide => "wide",
+            Form::Depth => "depth",
+        }
+    }
+
+    /// What the device must have.
+    fn needs(self) -> Needs {
+        if self == Form::Wide { LONG } else { Needs::NOTHING }
+    }
+
     /// Rows and columns of the output that a workgroup computes.
     fn tile(self) -> (u64, u64) {
         match self {
-            Form::Columns => (4, 32),
+            Form::Columns | Form::Wide => (4, 32),
             Form::Depth => (4, 4),
         }
     }
@@ -69,15 +98,16 @@ pub struct MatVec {
 }
 
 fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
-    let form = match form {
-        Form::Columns => ("matvec_columns", "columns"),
-        Form::Depth => ("matvec_depth", "depth"),
+    let part = match form {
+        Form::Columns | Form::Wide => "matvec_columns",
+        Form::Depth => "matvec_depth",
     };
-    product_variant("matvec", form, Loads::of(false, weight, load), bias, activation, add)
+    let loads = Loads::of(form == Form::Wide, weight, load);
+    Variant { needs: form.needs(), ..product_variant("matvec", (part, form.name()), loads, bias, activation, add) }
 }
 
 fn variants() -> Vec<Variant> {
-    product_variants(&Form::ALL, |_, _, _| true, variant)
+    product_variants(&Form::ALL, |form, _, load| form.of(load) == form, variant)
 }
 
 impl MatVec {
@@ -88,9 +118,10 @@ impl MatVec {
             Output::AddToStream => (Slot::Stream, true),
         };
         let load = Load::choose(&[self.depth]);
-        let (tall, wide) = self.form.tile();
+        let form = self.form.of(load);
+        let (tall, wide) = form.tile();
         Dispatch {
-            variant: variant(self.form, self.weight_type, load, self.bias.is_some(), self.activation, add),
+            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, add),
             params: vec![
                 Word::Extent(self.rows),
                 Word::U32(self.columns as u32),

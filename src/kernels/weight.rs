@@ -85,12 +85,12 @@ impl WeightType {
         }
     }
 
-    /// The parts that define `weight4`, in the order in which they are linked.
+    /// The parts that define `weight4`, and the runs of elements that share a scale, in the order in which they are linked.
     pub(super) fn parts(self) -> &'static [&'static str] {
         match self {
-            WeightType::F32 => &["weight_f32"],
-            WeightType::F16 => &["weight_f16"],
-            WeightType::Bf16 => &["weight_bf16"],
+            WeightType::F32 => &["unscaled", "weight_f32"],
+            WeightType::F16 => &["unscaled", "weight_f16"],
+            WeightType::Bf16 => &["unscaled", "weight_bf16"],
             WeightType::Q8_0 => &["weight_blocks", "weight_q8_0"],
             WeightType::Q4_0 => &["weight_blocks", "weight_q4_0"],
             WeightType::Q4K => &["weight_blocks", "scales_k", "weight_q4_k"],
@@ -102,9 +102,9 @@ impl WeightType {
     /// The same where the type is loaded as words of 64 bits; blocks are not.
     pub(super) fn wide_parts(self) -> &'static [&'static str] {
         match self {
-            WeightType::F32 => &["weight_f32_wide"],
-            WeightType::F16 => &["weight_f16_wide"],
-            WeightType::Bf16 => &["weight_bf16_wide"],
+            WeightType::F32 => &["unscaled", "weight_f32_wide"],
+            WeightType::F16 => &["unscaled", "weight_f16_wide"],
+            WeightType::Bf16 => &["unscaled", "weight_bf16_wide"],
             _ => self.parts(),
         }
     }
