@@ -12,9 +12,9 @@ use crate::files::Encoded;
 use crate::gpu::{Gpu, write_whole};
 use crate::kernels::{attention, matmul};
 use crate::model::{Model, Spec, Tensors};
-use crate::schedule::{Batch, Choices, Program, Purpose, Watch, record};
+use crate::schedule::{Batch, Choices, Program, Purpose, Recording, Watch, record};
 
-/// What [`Encoder::tune`] found.
+/// What [`Encoder::tune`] or [`Decoder::tune`](crate::Decoder::tune) found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tuning {
     /// What runs from now on.
@@ -50,23 +50,43 @@ impl Encoder {
     /// # Errors
     /// [`Error::Input`] where the model was loaded with choices of one's own; [`Error::DeviceLost`], [`Error::OutOfMemory`].
     pub async fn tune(&mut self, tokens: usize) -> Result<Tuning> {
-        if self.model.options.choices.is_some() {
+        let purpose = purpose(&self.sentence, self.sentence.normalize);
+        let tuning = self.model.fastest(&[purpose], tokens, &self.program).await?;
+        if tuning.choices != self.model.choices {
+            self.model.choices = tuning.choices;
+            self.compile()?;
+        }
+        Ok(tuning)
+    }
+
+    /// [`Encoder::tune`], blocking the calling thread.
+    pub fn tune_blocking(&mut self, tokens: usize) -> Result<Tuning> {
+        pollster::block_on(self.tune(tokens))
+    }
+}
+
+impl Model {
+    /// The fastest forms for the first of some purposes, of those that are right for all of them; kept. `known` has shown how
+    /// fast this adapter is.
+    pub(crate) async fn fastest(&self, purposes: &[Purpose], tokens: usize, known: &Program) -> Result<Tuning> {
+        if self.options.choices.is_some() {
             return Err(Error::Input("the model was loaded with choices that are to stay".into()));
         }
-        let capabilities = self.model.gpu.capabilities();
-        let before = self.model.choices;
+        let capabilities = self.gpu.capabilities();
+        let before = self.choices;
         let matmuls: Vec<_> = matmul::Form::choices(capabilities).filter(|form| *form != before.matmul).collect();
         let attentions: Vec<_> = attention::Form::on(capabilities).filter(|form| *form != before.attention).collect();
         let share = BUDGET / (1 + matmuls.len() + attentions.len()) as u32;
-        let purpose = purpose(&self.sentence, self.sentence.normalize);
-        let mut batch = self.timed_batch(tokens)?;
+        let recording = record(&self.spec, &self.tensors, &purposes[0], before, &Watch::default());
+        let most = tokens.clamp(1, known.max_tokens());
+        let mut batch = self.timed_batch(&recording, most)?;
         // a slow adapter gets fewer tokens, so that each form is timed a few times all the same
-        let seconds = self.program.pace().seconds(self.program.recording().flops(&batch.dims()));
+        let seconds = known.pace().seconds(recording.flops(&batch.dims()));
         let fewer = share.as_secs_f64() / SAMPLES / seconds;
         if fewer < 1.0 {
-            batch = self.timed_batch((tokens as f64 * fewer) as usize)?;
+            batch = self.timed_batch(&recording, ((most as f64 * fewer) as usize).max(1))?;
         }
-        let mut timer = Timer { model: &self.model, purpose, batch, share, bits: None, times: Vec::new() };
+        let mut timer = Timer { model: self, purposes, batch, share, bits: None, times: Vec::new() };
         let mut best = (before, timer.time(before).await?.unwrap_or(Duration::MAX));
         let own = best;
         for matmul in matmuls {
@@ -77,28 +97,18 @@ impl Encoder {
         }
         let times = timer.times;
         let choices = if best.1.mul_f64(GAIN) < own.1 { best.0 } else { before };
-        if choices != before {
-            self.model.choices = choices;
-            self.compile()?;
-        }
-        Table::keep(&self.model.gpu, shape(&self.model.gpu, &self.model.spec, &self.model.tensors), choices);
+        Table::keep(&self.gpu, shape(&self.gpu, &self.spec, &self.tensors), choices);
         Ok(Tuning { choices, times })
     }
 
-    /// [`Encoder::tune`], blocking the calling thread.
-    pub fn tune_blocking(&mut self, tokens: usize) -> Result<Tuning> {
-        pollster::block_on(self.tune(tokens))
-    }
-
     /// Sequences of made-up tokens.
-    fn timed_batch(&self, tokens: usize) -> Result<Batch> {
-        let most = tokens.clamp(1, self.program.max_tokens());
-        let mut batch = Batch::of(self.program.recording());
-        let length = most.min(SEQUENCE).min(self.model.spec.max_tokens());
-        for _ in 0..most / length {
-            let ids = (0..length).map(|i| (i * 7919 % self.model.spec.vocab_size) as u32).collect();
+    fn timed_batch(&self, recording: &Recording, tokens: usize) -> Result<Batch> {
+        let mut batch = Batch::of(recording);
+        let length = tokens.min(SEQUENCE).min(self.spec.max_tokens());
+        for _ in 0..tokens / length {
+            let ids = (0..length).map(|i| (i * 7919 % self.spec.vocab_size) as u32).collect();
             let input = Encoded { ids, type_ids: vec![0; length], untruncated: length };
-            self.model.push(&mut batch, &input, 0)?;
+            self.push(&mut batch, &input, 0)?;
         }
         Ok(batch)
     }
@@ -107,7 +117,8 @@ impl Encoder {
 /// Times a model's forwards over one batch.
 struct Timer<'a> {
     model: &'a Model,
-    purpose: Purpose,
+    /// The first is timed.
+    purposes: &'a [Purpose],
     batch: Batch,
     /// For each form.
     share: Duration,
@@ -128,11 +139,13 @@ impl Timer<'_> {
     /// The fastest of a few forwards; none where the form is wrong here, or sums in another order.
     async fn time(&mut self, choices: Choices) -> Result<Option<Duration>> {
         let Model { gpu, spec, tensors, weights, options, .. } = self.model;
-        let recording = record(spec, tensors, &self.purpose, choices, &Watch::default());
-        if !options.skip_self_check && !gpu.self_check(&recording.variants()).await?.is_empty() {
-            return Ok(None);
+        let record = |purpose| record(spec, tensors, purpose, choices, &Watch::default());
+        for purpose in self.purposes.iter().filter(|_| !options.skip_self_check) {
+            if !gpu.self_check(&record(purpose).variants()).await?.is_empty() {
+                return Ok(None);
+            }
         }
-        let program = Program::new(gpu, recording, Arc::clone(weights))?;
+        let program = Program::new(gpu, record(&self.purposes[0]), Arc::clone(weights))?;
         let bits: Vec<_> = program.run(&self.batch).await?.output.iter().map(|x| x.to_bits()).collect();
         if *self.bits.get_or_insert_with(|| bits.clone()) != bits {
             return Ok(None);
@@ -222,6 +235,7 @@ mod tests {
     use super::*;
     use crate::gpu::GpuOptions;
     use crate::model::LoadOptions;
+    use crate::{Decoder, SessionOptions};
 
     const MODEL: &str = "tests/fixtures/models/bert_odd";
     const TEXTS: [&str; 3] = ["to be", "or not to be, that is the question", "whether"];
@@ -260,6 +274,33 @@ mod tests {
             let mut other = pollster::block_on(Encoder::load_with(&gpu, MODEL, options)).unwrap();
             assert_eq!(bits(&other), before, "{choices:?}");
             assert!(matches!(other.tune_blocking(40), Err(Error::Input(_))), "its choices stay");
+        }
+    }
+
+    /// A prompt and what follows are the same with every form; a decoder that has sessions is left as it is.
+    #[test]
+    fn tuning_a_decoder_changes_no_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let gpu = open(folder.path());
+        let load = |choices| {
+            let options = LoadOptions { choices, ..Default::default() };
+            pollster::block_on(Decoder::load_with(&gpu, "tests/fixtures/decoders/llama_gqa", options)).unwrap()
+        };
+        let logits = |decoder: &Decoder| {
+            let mut session = decoder.session(SessionOptions::default()).unwrap();
+            session.prefill_blocking(&[3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5]).unwrap();
+            session.logits_blocking().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let mut decoder = load(None);
+        let before = logits(&decoder);
+        let session = decoder.session(SessionOptions::default()).unwrap();
+        assert!(matches!(decoder.tune_blocking(40), Err(Error::Input(_))), "it has a session");
+        drop(session);
+        let tuning = decoder.tune_blocking(40).unwrap();
+        assert!(tuning.times.len() > 1);
+        assert_eq!((decoder.model().choices, logits(&decoder)), (tuning.choices, before.clone()));
+        for (choices, _) in tuning.times {
+            assert_eq!(logits(&load(Some(choices))), before, "{choices:?}");
         }
     }
 

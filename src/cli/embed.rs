@@ -9,7 +9,7 @@ use serde::Serialize;
 use thalweg::{EmbedOptions, Embedding, Encoder, Prompt};
 
 use super::lines::{self, Line, Lines};
-use super::{Context, count, progress, say};
+use super::{Context, TUNED_TOKENS, count, log_times, progress, say};
 
 const NOTES: &str = "Each line of standard output is {\"index\":0,\"tokens\":12,\"embedding\":[…]}, in the order of \
 the inputs; index counts them from 0. A text that was cut to the model's length also has \"truncated_from\", its number \
@@ -56,9 +56,6 @@ fn batch_tokens(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "expected a number of tokens, 1 or more".into())
 }
 
-/// Tokens of the batch that forms are timed on.
-const TUNED_TOKENS: usize = 512;
-
 /// A line of the output.
 #[derive(Serialize)]
 struct Record<'a> {
@@ -103,15 +100,7 @@ impl Embed {
             bar.suspend(|| print(&lines))?;
             bar.set_message(count(tally.texts, "text"));
             if std::mem::take(&mut tune) {
-                let tuning = encoder.tune_blocking(TUNED_TOKENS)?;
-                for (choices, time) in &tuning.times {
-                    log::info!(
-                        "{:.3} ms with {:?} and {:?}",
-                        time.as_secs_f64() * 1e3,
-                        choices.matmul,
-                        choices.attention
-                    );
-                }
+                log_times(&encoder.tune_blocking(TUNED_TOKENS)?);
             }
         }
         bar.finish_and_clear();

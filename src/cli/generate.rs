@@ -11,7 +11,7 @@ use thalweg::{Decoder, Error, LoadOptions, RUSTBOOK, Session, SessionOptions, Te
 
 use super::changes::Changes;
 use super::choice::Choice;
-use super::{Context, Ids, count, progress, say};
+use super::{Context, Ids, TUNED_TOKENS, count, log_times, progress, say};
 
 const NOTES: &str = "The text is printed as it is written, whole characters at a time, without the prompt. It ends after \
 --max-tokens, at a token that ends a text (generation_config.json), or before a --stop text. Temperature 0 always takes \
@@ -48,6 +48,10 @@ pub struct Generate {
     /// Prints one JSON object at the end instead of the text
     #[arg(long)]
     json: bool,
+    /// After the text, finds out by timing which forms of the kernels read prompts the fastest here, for later runs; texts
+    /// are the same
+    #[arg(long)]
+    tune: bool,
 }
 
 /// Why the text has ended.
@@ -99,7 +103,7 @@ impl Generate {
     pub fn run(self, context: &Context) -> Result<()> {
         let sampling = self.choice.sampling();
         let start = Instant::now();
-        let decoder = context.decoder(&self.model, LoadOptions::default())?;
+        let mut decoder = context.decoder(&self.model, LoadOptions::default())?;
         let load = start.elapsed();
         let prompt = match (&self.ids, &self.prompt) {
             (Some(Ids(ids)), _) => ids.clone(),
@@ -138,9 +142,12 @@ impl Generate {
             let mut out = io::stdout().lock();
             serde_json::to_writer(&mut out, &report)?;
             writeln!(out)?;
-            return Ok(());
+        } else {
+            written.summary(load, prompt.len());
         }
-        written.summary(load, prompt.len());
+        if self.tune {
+            log_times(&decoder.tune_blocking(TUNED_TOKENS)?);
+        }
         Ok(())
     }
 

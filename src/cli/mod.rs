@@ -25,7 +25,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
-use thalweg::{AdapterChoice, CancelToken, Decoder, Dtype, Encoder, Error, Gpu, GpuOptions, LoadOptions, Model};
+use thalweg::{
+    AdapterChoice, CancelToken, Decoder, Dtype, Encoder, Error, Gpu, GpuOptions, LoadOptions, Model, Tuning,
+};
 
 const EXIT_CODES: &str = "Exit codes: 0 ok, 1 failed, 2 usage, 3 no usable adapter, 4 bad model or input, \
 5 device lost or out of memory, 130 interrupted.
@@ -281,4 +283,14 @@ impl FromStr for Ids {
 /// `1 token`, `2 tokens`.
 fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Tokens of the batch that forms of kernels are timed on.
+const TUNED_TOKENS: usize = 512;
+
+/// What tuning has measured, for who asks to see it.
+fn log_times(tuning: &Tuning) {
+    for (choices, time) in &tuning.times {
+        log::info!("{:.3} ms with {:?} and {:?}", time.as_secs_f64() * 1e3, choices.matmul, choices.attention);
+    }
 }

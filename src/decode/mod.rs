@@ -6,6 +6,7 @@ mod sampling;
 mod saved;
 mod session;
 mod text;
+mod tuned;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

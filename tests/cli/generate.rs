@@ -84,6 +84,10 @@ fn text_streams_as_it_is_written() {
     let stopped = run_of(&["--stop", "nothing like this", "--stop", &stop, "--json"]);
     assert_eq!((&stopped.json()[0]["text"], &stopped.json()[0]["stop"]), (&Value::from(before), &Value::from("stop")));
     assert_eq!(run_of(&["--stop", &stop]).stdout, format!("{before}\n"));
+    // tuning comes after the text, and the next run's is the same
+    for _ in 0..2 {
+        assert_eq!(run_of(&["--tune"]).stdout, format!("{}\n", f.text));
+    }
     assert!(numbers(&stopped.json()[0]["ids"]).len() < 64);
 }
 
