@@ -116,19 +116,22 @@ impl Heads {
     }
 }
 
-/// How keys and values reach the queries of a tile. Both forms agree bit for bit.
+/// Who computes what of a tile of queries, and how keys and values get there. All forms agree bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// All queries load the same keys: one load for the whole tile on GPUs.
+    /// An invocation is a query, and all load the same keys: what runs anywhere.
     Uniform,
     /// Each of 8 neighbours loads another of 8 keys and hands it to the rest of its subgroup: for drivers that run on the
     /// CPU, where a load of the same by all is a load by each.
     Subgroup,
+    /// Keys and values are staged in workgroup memory, and an invocation has some queries beside some keys, then beside some
+    /// columns of the values: for GPUs.
+    Tile,
 }
 
 impl Form {
-    /// Both.
-    pub const ALL: [Form; 2] = [Form::Uniform, Form::Subgroup];
+    /// All of them.
+    pub const ALL: [Form; 3] = [Form::Uniform, Form::Subgroup, Form::Tile];
 
     /// Those that run on an adapter.
     pub fn on(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
@@ -139,7 +142,8 @@ impl Form {
     pub fn choose(capabilities: &Capabilities) -> Self {
         match capabilities.class {
             AdapterClass::Cpu if capabilities.offers(HANDED) => Form::Subgroup,
-            _ => Form::Uniform,
+            AdapterClass::Cpu => Form::Uniform,
+            AdapterClass::Integrated | AdapterClass::Discrete => Form::Tile,
         }
     }
 }
@@ -180,20 +184,31 @@ fn in_registers(form: Form, head_size: usize, load: Load) -> bool {
 fn variant(form: Form, head_size: usize, registers: bool, load: Load, paged: bool, bias: bool, cap: bool) -> Variant {
     let room = quads(head_size);
     let size = format!("{}", room * 4);
-    let (share, tag, needs) = match form {
-        Form::Uniform => ("share_none", "", Needs::NOTHING),
-        Form::Subgroup => ("share_subgroup", "subgroup", HANDED),
-    };
     let state = if registers { "state_registers" } else { "state_workgroup" };
+    let sums = if registers { ("QUADS", room) } else { ("ROOM", room * tile(head_size)) };
+    let (tag, needs, own_parts, own_constants) = match form {
+        Form::Uniform | Form::Subgroup => {
+            let (share, tag, needs) = match form {
+                Form::Subgroup => ("share_subgroup", "subgroup", HANDED),
+                _ => ("share_none", "", Needs::NOTHING),
+            };
+            (tag, needs, vec!["attention_query", share, state], [("LANES", tile(head_size)), sums])
+        }
+        Form::Tile => {
+            // 64 invocations of 4 queries each
+            let across = 256 / tile(head_size);
+            let constants = [("ACROSS", across), ("COLUMNS", room / across)];
+            ("tile", Needs::NOTHING, vec!["attention_tile"], constants)
+        }
+    };
+    let mut parts = vec!["tiles", "tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }];
+    parts.extend(own_parts);
+    let mut constants = vec![("HAS_BIAS", bias.into()), ("HAS_CAP", cap.into())];
+    constants.extend(own_constants);
     Variant {
         needs,
-        parts: vec!["tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }, share, state],
-        constants: vec![
-            ("QUERIES", tile(head_size)),
-            if registers { ("QUADS", room) } else { ("ROOM", room * tile(head_size)) },
-            ("HAS_BIAS", bias.into()),
-            ("HAS_CAP", cap.into()),
-        ],
+        parts,
+        constants,
         bindings: vec![
             read("tiles"),
             read("q"),
