@@ -43,7 +43,8 @@ fn scaled(score: f32, key: u32, query: u32, length: u32, bias_row: u32) -> f32 {
     if (HAS_BIAS) {
         s += bias_at(bias_row + min(key, length - 1u));
     }
-    let visible = key < length && key + params.before >= query && key <= query + params.after;
+    // not &&, which branches: some compilers take minutes over many of these in a row
+    let visible = (key < length) & (key + params.before >= query) & (key <= query + params.after);
     return select(MASKED, s, visible);
 }
 

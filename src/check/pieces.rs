@@ -14,9 +14,9 @@ use super::random::Random;
 use crate::error::Result;
 use crate::files::Pooling;
 use crate::gpu::Gpu;
-use crate::kernels::WeightType;
 use crate::kernels::attention::{self, PAGE};
 use crate::kernels::matmul::Form;
+use crate::kernels::{Reduce, Rows, WeightType, matvec};
 use crate::model::Spec;
 use crate::schedule::{Batch, CacheView, Choices, Head, Outcome, Program, Purpose, Watch, record};
 use crate::stream::{Kind, Point};
@@ -87,6 +87,19 @@ pub fn checks() -> Vec<Check> {
             all.push(by("decoder", HALF_STREAM, form, weight_type, step, steps));
         }
     }
+    // as a GPU without cooperative matrices runs them
+    let on_gpus = |kind, form, weight_type, what: &str, work: Work| {
+        let work = move |gpu: &Gpu, random: &mut Random, model: &Model, choices| {
+            let (matmul, matvec) = (Form::Workgroup, matvec::Form::Depth);
+            let (attention, sums) = (attention::Form::Tile, Rows::Shared(Reduce::Workgroup));
+            work(gpu, random, model, Choices { matmul, matvec, attention, sums, ..choices })
+        };
+        piece(kind, &format!("{what}, by forms for GPUs"), STREAM, form, 4, weight_type, work)
+    };
+    all.push(on_gpus("encoder", bert, F16, "vectors, alone and in batches", vectors));
+    all.push(on_gpus("encoder", mpnet, F32, "every point of the stream", every_point));
+    all.push(on_gpus("decoder", llama, F16, "steps, alone and beside others", steps));
+    all.push(on_gpus("decoder", gemma, F32, "steps, alone and beside others", steps));
     for form in [bert as fn(usize) -> Spec, qwen3] {
         all.push(Check {
             full: true,
