@@ -19,10 +19,12 @@ pub fn plans() -> Vec<Plan> {
 fn plans_of(form: Form) -> Vec<Plan> {
     let new = |heads, head_size| Shape { form, ..Shape::new(heads, head_size) };
     // of forms for GPUs the default set has each room and load, and what the main loop sees; the others' are crossed in full
-    let chosen = |plan: Plan, often: bool| if form == Form::Tile && !often { plan.only_full() } else { plan };
+    let for_gpus = form == Form::Tile || form.cooperates();
+    let chosen = |plan: Plan, often: bool| if for_gpus && !often { plan.only_full() } else { plan };
+    let small = if form.cooperates() { 12 } else { 10 };
     let mut plans = Vec::new();
     for head_size in HEAD_SIZES {
-        let often = [10, 32, 33, 64, 65, 128, 151, 252].contains(&head_size);
+        let often = [small, 32, 33, 64, 65, 128, 151, 252].contains(&head_size);
         for cap in [None, Some(1.5)] {
             for bias in [false, true] {
                 let plan = case(Shape { bias, cap, ..new(2, head_size) }, &[3, 1, 9, 40]);
@@ -42,7 +44,7 @@ fn plans_of(form: Form) -> Vec<Plan> {
         let local = Mask { before: 9, after: 20 };
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(40), local] {
             for kv_heads in [1, 3, 6] {
-                plans.push(chosen(case(Shape { kv_heads, mask, ..new(6, 10) }, lengths), kv_heads == 3));
+                plans.push(chosen(case(Shape { kv_heads, mask, ..new(6, small) }, lengths), kv_heads == 3));
             }
         }
     }
@@ -68,6 +70,14 @@ fn plans_of(form: Form) -> Vec<Plan> {
             }
         }
     }
+    // magnitudes that f16 has not; those of values differ from key to key
+    for powers in [[40, -40, 60], [-60, 60, -40]] {
+        plans.push(case(Shape { powers, mask: Mask::CAUSAL, ..new(2, 64) }, &[3, 1, 9, 70]));
+    }
+    if form.cooperates() {
+        // what other forms compute there; and scores of hundreds, which f16 has to some tenths only
+        plans.retain(|plan| plan.needs() == form.needs() && !plan.shape.contains("large scores"));
+    }
     plans
 }
 
@@ -88,6 +98,8 @@ pub(crate) struct Shape {
     pub mask: Mask,
     /// Times the usual scale: 1, or as much as makes scores whose exponential is too large for f32.
     pub sharp: f32,
+    /// Queries, keys and values in rows are larger by these powers of two; values by one more or less from row to row.
+    pub powers: [i32; 3],
 }
 
 impl Shape {
@@ -101,6 +113,7 @@ impl Shape {
             cap: None,
             mask: Mask::NONE,
             sharp: 1.0,
+            powers: [0; 3],
         }
     }
 }
@@ -131,13 +144,16 @@ impl Shape {
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shape { heads, kv_heads, head_size, mask, sharp, .. } = self;
+        let Shape { heads, kv_heads, head_size, mask, sharp, powers, .. } = self;
         write!(f, "{heads}/{kv_heads} heads of {head_size}")?;
         if *sharp != 1.0 {
             write!(f, ", large scores")?;
         }
         if *mask != Mask::NONE {
             write!(f, ", {mask:?}")?;
+        }
+        if *powers != [0; 3] {
+            write!(f, ", times 2^{powers:?}")?;
         }
         Ok(())
     }
@@ -279,7 +295,14 @@ pub(super) struct Qkv {
 impl Qkv {
     pub fn new(random: &mut Random, shape: Shape, tokens: usize, reach: usize) -> Self {
         let heads = shape.in_rows();
-        let values = random.values(tokens * heads.q_stride, 0.0, 2.0);
+        let mut values = random.values(tokens * heads.q_stride, 0.0, 2.0);
+        for (i, row) in values.chunks_exact_mut(heads.q_stride).enumerate().filter(|_| shape.powers != [0; 3]) {
+            let [q, k, v] = shape.powers;
+            for (column, value) in row.iter_mut().enumerate() {
+                let keys = if column < heads.first_v { k } else { v + [0, 9, -7][i % 3] };
+                *value *= 2f32.powi(if column < heads.first_k { q } else { keys });
+            }
+        }
         // away from 0, so that a single score does not cancel
         let table = random.values(shape.heads * (2 * reach - 1), 7.0, 2.0);
         Qkv {

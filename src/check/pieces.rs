@@ -24,13 +24,14 @@ use crate::stream::{Kind, Point};
 /// Allowed relative error of every point of the stream.
 pub(crate) const STREAM: f64 = 2e-5;
 
-/// The same where products round what they multiply to f16.
+/// The same where products or attention round what they multiply to f16.
 const HALF_STREAM: f64 = 5e-3;
 
-/// Whether products round what they multiply to f16.
+/// Whether products or attention round what they multiply to f16.
 pub(crate) fn halves(model: &Model, choices: Choices) -> bool {
     let mut chunks = model.tensors.blocks.iter().flat_map(|block| &block.qkv.weight.chunks);
-    choices.matmul.cooperates() && chunks.any(|chunk| chunk.weight_type != WeightType::F32)
+    (choices.matmul.cooperates() || choices.attention.cooperates())
+        && chunks.any(|chunk| chunk.weight_type != WeightType::F32)
 }
 
 /// What is allowed of a model with such choices.
@@ -72,7 +73,8 @@ pub fn checks() -> Vec<Check> {
         let what = |what: &str| format!("{what}, by {}", matmul.name());
         let by = |kind, tolerance, form, weight_type, name, work: Work| {
             let work = move |gpu: &Gpu, random: &mut Random, model: &Model, choices| {
-                work(gpu, random, model, Choices { matmul, ..choices })
+                let attention = attention_like(matmul);
+                work(gpu, random, model, Choices { matmul, attention, ..choices })
             };
             Check { needs: matmul.needs(), ..piece(kind, &what(name), tolerance, form, 4, weight_type, work) }
         };
@@ -107,6 +109,12 @@ pub fn checks() -> Vec<Check> {
         });
     }
     all
+}
+
+/// The form of attention by the same matrices as a product's.
+fn attention_like(matmul: Form) -> attention::Form {
+    let same = attention::Form::ALL.into_iter().find(|form| form.needs() == matmul.needs());
+    same.unwrap_or(attention::Form::Tile)
 }
 
 type Work = fn(&Gpu, &mut Random, &Model, Choices) -> Result<f64, Wrong>;
@@ -271,7 +279,7 @@ fn taps(gpu: &Gpu, random: &mut Random, model: &Model, choices: Choices) -> Resu
             return Err(Wrong::bits(format!("{last} is another with products of the form {matmul:?}")));
         }
     }
-    for attention in attention::Form::on(gpu.capabilities()) {
+    for attention in attention::Form::on(gpu.capabilities()).filter(|form| !form.cooperates()) {
         if plain != stream(Choices { attention, ..ordered }, &[last])? {
             return Err(Wrong::bits(format!("{last} is another with attention of the form {attention:?}")));
         }
