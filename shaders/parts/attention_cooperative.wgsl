@@ -101,7 +101,9 @@ fn attend(tile: Tile, head: u32, lane: u32) {
         let key = 8u * (lane % 4u);
         let s0 = scores4(line, key, first, query, tile.length, bias_row);
         let s1 = scores4(line, key + 4u, first, query, tile.length, bias_row);
-        let peak = max(fma(exponents4(key), vec4<f32>(LN2), s0), fma(exponents4(key + 4u), vec4<f32>(LN2), s1));
+        let m0 = fma(exponents4(key), vec4<f32>(LN2), s0);
+        let m1 = fma(exponents4(key + 4u), vec4<f32>(LN2), s1);
+        let peak = max(m0, m1);
         peaks[lane] = max(max(peak.x, peak.y), max(peak.z, peak.w));
         workgroupBarrier();
         let all = 4u * line;

@@ -71,8 +71,8 @@ fn plans_of(form: Form) -> Vec<Plan> {
         }
     }
     // magnitudes that f16 has not; those of values differ from key to key
-    for powers in [[40, -40, 60], [-60, 60, -40]] {
-        plans.push(case(Shape { powers, mask: Mask::CAUSAL, ..new(2, 64) }, &[3, 1, 9, 70]));
+    for (mask, powers) in [(Mask::window(5), [40, -40, 60]), (Mask::CAUSAL, [-60, 60, -40])] {
+        plans.push(case(Shape { powers, mask, ..new(2, 64) }, &[3, 1, 9, 70]));
     }
     if form.cooperates() {
         // what other forms compute there; and scores of hundreds, which f16 has to some tenths only
