@@ -18,7 +18,7 @@ pub fn plans() -> Vec<Plan> {
 
 fn plans_of(form: Form) -> Vec<Plan> {
     let new = |heads, head_size| Shape { form, ..Shape::new(heads, head_size) };
-    // of forms for GPUs the default set has each room and load, and what the main loop sees; the others' are crossed in full
+    // of forms for GPUs the default set has each room and load, bias and cap with the smallest, and what the main loop sees
     let for_gpus = form == Form::Tile || form.cooperates();
     let chosen = |plan: Plan, often: bool| if for_gpus && !often { plan.only_full() } else { plan };
     let small = if form.cooperates() { 12 } else { 10 };
@@ -28,7 +28,7 @@ fn plans_of(form: Form) -> Vec<Plan> {
         for cap in [None, Some(1.5)] {
             for bias in [false, true] {
                 let plan = case(Shape { bias, cap, ..new(2, head_size) }, &[3, 1, 9, 40]);
-                plans.push(chosen(plan, often && (head_size <= 32 || !bias && cap.is_none())));
+                plans.push(chosen(plan, often && bias == cap.is_some() && (head_size <= 32 || !bias)));
             }
             // chunks that begin and end within a page, and within a group of 8 keys
             let shape = Shape { kv_heads: 1, cap, mask: Mask::CAUSAL, ..new(2, head_size) };
