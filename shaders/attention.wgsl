@@ -1,8 +1,10 @@
 // Fused scaled dot-product attention: z = softmax(q kᵀ · scale + bias) v for each head and each sequence of a ragged
 // batch, with online normalisation, so that no matrix of scores is stored.
-// A workgroup is one tile of queries of one sequence and one head; an invocation is one query. Keys come 8 at a time,
-// in groups counted from the sequence's first, whatever else is in the batch and however a prompt is cut. A query sees
-// the keys from `before` tokens before it to `after` behind it: that is all there is to causal and to local attention.
+// A workgroup is one tile of queries of one sequence and one head. Keys are taken in groups of 8, counted from the
+// sequence's first, whatever else is in the batch and however a prompt is cut: after each group the sums so far shrink
+// by what the largest score has grown. A score is one chain of fma along the head, a weighted sum one along the keys of
+// a group, and a group's weights are added as a tree: forms that do this agree bit for bit. A query sees the keys from
+// `before` tokens before it to `after` behind it: that is all there is to causal and to local attention.
 
 struct Params {
     heads: u32,
@@ -22,18 +24,6 @@ struct Params {
     cap: f32,     // scores are bent to cap · tanh(score / cap)
 }
 
-struct Tile {
-    row: u32,      // of the first query in the batch
-    queries: u32,  // in this tile
-    position: u32, // of the first query in its sequence
-    length: u32,   // keys of the sequence
-    keys: u32,     // where they are, for the keys part
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
-}
-
-override QUERIES: u32 = 32u; // invocations, and queries a tile
 override HAS_BIAS: bool = false;
 override HAS_CAP: bool = false;
 
@@ -41,15 +31,9 @@ const MASKED = -1e30;
 const KEYS_BINDING = 6;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<Tile>;
-// bindings 2 to 4: q, k and v, by a heads part; binding 6: biases or page tables, by a keys part; a share part says
-// whether a group of keys is loaded by all invocations or by one for each key, a state part where a query's sums are
+// binding 1: the tiles; bindings 2 to 4: q, k and v, by a heads part; binding 6: biases or page tables, by a keys part.
+// A form part says who computes what of a tile.
 @group(0) @binding(5) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]
-
-// One more chain of fma along the head.
-fn along(score: f32, q: vec4<f32>, k: vec4<f32>) -> f32 {
-    return fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, score))));
-}
 
 fn scaled(score: f32, key: u32, query: u32, length: u32, bias_row: u32) -> f32 {
     var s = score * params.scale;
@@ -59,117 +43,39 @@ fn scaled(score: f32, key: u32, query: u32, length: u32, bias_row: u32) -> f32 {
     if (HAS_BIAS) {
         s += bias_at(bias_row + min(key, length - 1u));
     }
-    let visible = key < length && key + params.before >= query && key <= query + params.after;
+    // not &&, which branches: some compilers take minutes over many of these in a row
+    let visible = (key < length) & (key + params.before >= query) & (key <= query + params.after);
     return select(MASKED, s, visible);
 }
 
-@compute @workgroup_size(QUERIES)
+// The keys that any query of a tile sees begin here, with a group of 8,
+fn first_seen(tile: Tile) -> u32 {
+    return (tile.position - min(tile.position, params.before)) / 8u * 8u;
+}
+
+// and end here.
+fn end_seen(tile: Tile) -> u32 {
+    return min(tile.length, tile.position + tile.queries + params.after);
+}
+
+// bias[bias_row + key] is the entry for key - query.
+fn bias_row_of(head: u32, query: u32) -> u32 {
+    return head * (2u * params.reach - 1u) + params.reach - 1u - query;
+}
+
+// Column of a head's keys and values, which as many heads share.
+fn kv_column_of(head: u32) -> u32 {
+    return head / params.group * params.head_size;
+}
+
+@compute @workgroup_size(LANES)
 fn attention(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let index = group.x + group.y * groups.x;
-    let head = index % params.heads;
-    if (index / params.heads >= params.tiles) {
-        return;
-    }
-    let tile = tiles[index / params.heads];
-    let length = tile.length;
-    let own = min(lane, tile.queries - 1u);
-    let query = tile.position + own;
-    let column = head * params.head_size;
-    let kv_column = head / params.group * params.head_size;
-    let q_at = (tile.row + own) * params.q_stride + params.first_q + column;
-    let k_at = params.first_k + kv_column;
-    let v_at = params.first_v + kv_column;
-    // the keys that any query of the tile sees, from the beginning of a group on
-    let first_key = (tile.position - min(tile.position, params.before)) / 8u * 8u;
-    let end = min(length, tile.position + tile.queries + params.after);
-    // bias[bias_row + key] is the entry for key - query
-    let bias_row = head * (2u * params.reach - 1u) + params.reach - 1u - query;
-
-    begin(lane, q_at);
-    var largest = MASKED;
-    var total = 0.0;
-    for (var key = first_key; key < end; key += 8u) {
-        // the 8 keys of a group are neighbours; those past the end read the last one, and are hidden
-        let row = key_row(tile.keys, key);
-        let behind = length - 1u - key;
-        let row0 = row * params.kv_stride;
-        let row1 = (row + min(1u, behind)) * params.kv_stride;
-        let row2 = (row + min(2u, behind)) * params.kv_stride;
-        let row3 = (row + min(3u, behind)) * params.kv_stride;
-        let row4 = (row + min(4u, behind)) * params.kv_stride;
-        let row5 = (row + min(5u, behind)) * params.kv_stride;
-        let row6 = (row + min(6u, behind)) * params.kv_stride;
-        let row7 = (row + min(7u, behind)) * params.kv_stride;
-        let own_row = (row + min(lane % 8u, behind)) * params.kv_stride;
-        var s0 = 0.0;
-        var s1 = 0.0;
-        var s2 = 0.0;
-        var s3 = 0.0;
-        var s4 = 0.0;
-        var s5 = 0.0;
-        var s6 = 0.0;
-        var s7 = 0.0;
-        for (var d = 0u; d < quads(); d++) {
-            let q = query4(q_at, d);
-            let mine = k4(k_at + own_row, d);
-            s0 = along(s0, q, key4(mine, 0u, k_at + row0, d));
-            s1 = along(s1, q, key4(mine, 1u, k_at + row1, d));
-            s2 = along(s2, q, key4(mine, 2u, k_at + row2, d));
-            s3 = along(s3, q, key4(mine, 3u, k_at + row3, d));
-            s4 = along(s4, q, key4(mine, 4u, k_at + row4, d));
-            s5 = along(s5, q, key4(mine, 5u, k_at + row5, d));
-            s6 = along(s6, q, key4(mine, 6u, k_at + row6, d));
-            s7 = along(s7, q, key4(mine, 7u, k_at + row7, d));
-        }
-        s0 = scaled(s0, key, query, length, bias_row);
-        s1 = scaled(s1, key + 1u, query, length, bias_row);
-        s2 = scaled(s2, key + 2u, query, length, bias_row);
-        s3 = scaled(s3, key + 3u, query, length, bias_row);
-        s4 = scaled(s4, key + 4u, query, length, bias_row);
-        s5 = scaled(s5, key + 5u, query, length, bias_row);
-        s6 = scaled(s6, key + 6u, query, length, bias_row);
-        s7 = scaled(s7, key + 7u, query, length, bias_row);
-        let highest = max(max(max(s0, s1), max(s2, s3)), max(max(s4, s5), max(s6, s7)));
-        let top = max(largest, highest);
-        let shrink = exp(largest - top);
-        largest = top;
-        let p0 = exp(s0 - top);
-        let p1 = exp(s1 - top);
-        let p2 = exp(s2 - top);
-        let p3 = exp(s3 - top);
-        let p4 = exp(s4 - top);
-        let p5 = exp(s5 - top);
-        let p6 = exp(s6 - top);
-        let p7 = exp(s7 - top);
-        total = fma(total, shrink, ((p0 + p1) + (p2 + p3)) + ((p4 + p5) + (p6 + p7)));
-        for (var d = 0u; d < quads(); d++) {
-            let mine = v4(v_at + own_row, d);
-            var sum = sum_of(lane, d) * shrink;
-            sum = fma(vec4<f32>(p0), value4(mine, 0u, v_at + row0, d), sum);
-            sum = fma(vec4<f32>(p1), value4(mine, 1u, v_at + row1, d), sum);
-            sum = fma(vec4<f32>(p2), value4(mine, 2u, v_at + row2, d), sum);
-            sum = fma(vec4<f32>(p3), value4(mine, 3u, v_at + row3, d), sum);
-            sum = fma(vec4<f32>(p4), value4(mine, 4u, v_at + row4, d), sum);
-            sum = fma(vec4<f32>(p5), value4(mine, 5u, v_at + row5, d), sum);
-            sum = fma(vec4<f32>(p6), value4(mine, 6u, v_at + row6, d), sum);
-            sum = fma(vec4<f32>(p7), value4(mine, 7u, v_at + row7, d), sum);
-            set_sum(lane, d, sum);
-        }
-    }
-
-    if (lane < tile.queries) {
-        let at = (tile.row + lane) * params.heads * params.head_size + column;
-        for (var d = 0u; d < quads(); d++) {
-            let value = sum_of(lane, d) / total;
-            for (var i = 0u; i < 4u; i++) {
-                if (d * 4u + i < params.head_size) {
-                    z[at + d * 4u + i] = value[i];
-                }
-            }
-        }
+    if (index / params.heads < params.tiles) {
+        attend(tiles[index / params.heads], index % params.heads, lane);
     }
 }

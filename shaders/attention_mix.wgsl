@@ -12,23 +12,12 @@ struct Params {
     keys: u32,      // elements in a row of the pattern
 }
 
-struct Tile {
-    row: u32,      // of the first query in the batch
-    queries: u32,  // in this tile
-    position: u32, // of the first query in its sequence
-    length: u32,   // keys of the sequence
-    keys: u32,     // where they are, for the keys part
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
-}
-
 override SLOTS: u32 = 16u;
 
 const KEYS_BINDING = 5;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<Tile>;
+// binding 1: the tiles, by a part
 @group(0) @binding(2) var<storage, read> pattern: array<f32>; // [tokens, heads, keys]
 @group(0) @binding(3) var<storage, read> v: array<f32>;
 @group(0) @binding(4) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]

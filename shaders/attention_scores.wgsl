@@ -19,17 +19,6 @@ struct Params {
     cap: f32,       // scores are bent to cap · tanh(score / cap)
 }
 
-struct Tile {
-    row: u32,      // of the first query in the batch
-    queries: u32,  // in this tile
-    position: u32, // of the first query in its sequence
-    length: u32,   // keys of the sequence
-    keys: u32,     // where they are, for the keys part
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
-}
-
 override SLOTS: u32 = 16u;
 override HAS_BIAS: bool = false;
 override HAS_CAP: bool = false;
@@ -38,7 +27,7 @@ const MASKED = -1e30;
 const KEYS_BINDING = 5;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<Tile>;
+// binding 1: the tiles, by a part
 @group(0) @binding(2) var<storage, read> q: array<f32>;
 @group(0) @binding(3) var<storage, read> k: array<f32>;
 @group(0) @binding(4) var<storage, read_write> scores: array<f32>; // [tokens, heads, keys]

@@ -21,17 +21,6 @@ struct Params {
     cap: f32,     // scores are bent to cap · tanh(score / cap)
 }
 
-struct Tile {
-    row: u32,      // of the query in the batch
-    queries: u32,  // 1
-    position: u32, // of the query in its sequence
-    length: u32,   // keys of the sequence
-    keys: u32,     // where its page table begins
-    unused0: u32,
-    unused1: u32,
-    unused2: u32,
-}
-
 override LANES: u32 = 128u;
 override SPLIT: u32 = 256u;
 override QUADS: u32 = 8u; // room for a head, in groups of 4: a power of two, at most LANES
@@ -42,8 +31,7 @@ const MASKED = -1e30;
 const KEYS_BINDING = 6;
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> tiles: array<Tile>;
-// bindings 2 to 4: q, k and v, by a heads part; binding 6: the page tables, by the keys part
+// binding 1: the tiles; bindings 2 to 4: q, k and v, by a heads part; binding 6: the page tables, by the keys part
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>; // [tiles, splits, heads, head_size + 2]
 
 // Each team member's part of a score, [member][key]; 4 more a row spread a team over the memory's banks.

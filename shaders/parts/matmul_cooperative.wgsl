@@ -1,8 +1,7 @@
 // What the tiles of cooperative matrices have in common: 64 rows × 64 columns a workgroup, in four squares of 32 ×
-// 32, a subgroup each. 32 elements of depth at a time are staged as f16. So that none of them overflows or sinks,
-// each row is multiplied by a power of two that brings its largest element to 2¹⁴ and above, and likewise each row
-// of the weight unless it is of f16 already; what becomes of the sums, in f32, is divided by both. A row's factor
-// depends on that row alone, and so do its bits.
+// 32, a subgroup each. 32 elements of depth at a time are staged as f16, each row multiplied by a power of two
+// (powers.wgsl), and likewise each row of the weight unless it is of f16 already; what becomes of the sums, in f32, is
+// divided by both.
 
 override WEIGHT_SCALED: bool = true;
 
@@ -68,15 +67,8 @@ fn measure(first_row: u32, first_column: u32, lane: u32) {
         }
     }
     workgroupBarrier();
-    // exponents are stored plus 127: one of 14 becomes one of 0, and none leaves the normal numbers, nor its inverse
-    let exponent = min(268u - (atomicLoad(&largest[lane]) >> 23u), 253u);
-    factors[lane] = select(1.0, bitcast<f32>(exponent << 23u), WEIGHT_SCALED || lane < 64u);
+    factors[lane] = select(1.0, factor_of(atomicLoad(&largest[lane])), WEIGHT_SCALED || lane < 64u);
     workgroupBarrier();
-}
-
-// The largest of four magnitudes, as bits: those of positive numbers are in their order.
-fn bits_of(four: vec4<f32>) -> u32 {
-    return bitcast<u32>(max(max(four.x, four.y), max(four.z, four.w)));
 }
 
 // Stages 8 vec4s of depth of all lines: 8 invocations load a line's, and each the same of 4 lines.
@@ -153,9 +145,4 @@ fn drained(first_row: u32, first_column: u32, lane: u32, first: u32, end: u32, d
         finish(first_row + row, first_column + column, sum);
     }
     workgroupBarrier();
-}
-
-// 1 through a power of two, exactly.
-fn inverse(factor: f32) -> f32 {
-    return bitcast<f32>((254u << 23u) - bitcast<u32>(factor));
 }

@@ -11,7 +11,7 @@ fn quads() -> u32 {
 
 fn begin(lane: u32, q_at: u32) {
     for (var d = 0u; d < params.quads; d++) {
-        sums[d * QUERIES + lane] = vec4<f32>();
+        sums[d * LANES + lane] = vec4<f32>();
     }
 }
 
@@ -20,9 +20,9 @@ fn query4(q_at: u32, d: u32) -> vec4<f32> {
 }
 
 fn sum_of(lane: u32, d: u32) -> vec4<f32> {
-    return sums[d * QUERIES + lane];
+    return sums[d * LANES + lane];
 }
 
 fn set_sum(lane: u32, d: u32, value: vec4<f32>) {
-    sums[d * QUERIES + lane] = value;
+    sums[d * LANES + lane] = value;
 }

@@ -18,15 +18,22 @@ pub fn plans() -> Vec<Plan> {
 
 fn plans_of(form: Form) -> Vec<Plan> {
     let new = |heads, head_size| Shape { form, ..Shape::new(heads, head_size) };
+    // of forms for GPUs the default set has each room and load, bias and cap with the smallest, and what the main loop sees
+    let for_gpus = form == Form::Tile || form.cooperates();
+    let chosen = |plan: Plan, often: bool| if for_gpus && !often { plan.only_full() } else { plan };
+    let small = if form.cooperates() { 12 } else { 10 };
     let mut plans = Vec::new();
     for head_size in HEAD_SIZES {
+        let often = [small, 32, 33, 64, 65, 128, 151, 252].contains(&head_size);
         for cap in [None, Some(1.5)] {
             for bias in [false, true] {
-                plans.push(case(Shape { bias, cap, ..new(2, head_size) }, &[3, 1, 9, 40]));
+                let plan = case(Shape { bias, cap, ..new(2, head_size) }, &[3, 1, 9, 40]);
+                plans.push(chosen(plan, often && bias == cap.is_some() && (head_size <= 32 || !bias)));
             }
             // chunks that begin and end within a page, and within a group of 8 keys
             let shape = Shape { kv_heads: 1, cap, mask: Mask::CAUSAL, ..new(2, head_size) };
-            plans.push(paged(shape, &[(61, 6), (0, 9), (4, 1), (63, 34)]));
+            let plan = paged(shape, &[(61, 6), (0, 9), (4, 1), (63, 34)]);
+            plans.push(chosen(plan, often && (head_size <= 32 || cap.is_none())));
         }
     }
     for lengths in [&[1][..], &[7, 8, 9, 16, 17], &[31, 32, 33], &[130]] {
@@ -37,7 +44,7 @@ fn plans_of(form: Form) -> Vec<Plan> {
         let local = Mask { before: 9, after: 20 };
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(40), local] {
             for kv_heads in [1, 3, 6] {
-                plans.push(case(Shape { kv_heads, mask, ..new(6, 10) }, lengths));
+                plans.push(chosen(case(Shape { kv_heads, mask, ..new(6, small) }, lengths), kv_heads == 3));
             }
         }
     }
@@ -51,16 +58,25 @@ fn plans_of(form: Form) -> Vec<Plan> {
     plans.push(case(Shape { mask: Mask::CAUSAL, ..new(12, 64) }, &[320]));
     plans.push(paged(Shape { kv_heads: 3, mask: Mask::CAUSAL, ..new(9, 64) }, &[(0, 300)]));
     let gemma = Shape { kv_heads: 4, cap: Some(50.0), mask: Mask::window(4096), ..new(8, 256) };
-    plans.push(paged(gemma, &[(320, 40), (0, 9)]));
+    plans.push(chosen(paged(gemma, &[(320, 40), (0, 9)]), false));
     // Llama 3's, long
     let llama = Shape { kv_heads: 8, mask: Mask::CAUSAL, ..new(32, 128) };
     plans.push(paged(llama, &[(1536, 512)]).sized(Size::Large).only_full());
     for sequences in [&[(0, 150)][..], &[(64, 64), (128, 1), (7, 120)], &[(0, 1), (200, 3), (63, 1), (64, 1)]] {
         for mask in [Mask::CAUSAL, Mask::window(1), Mask::window(5), Mask::window(70)] {
             for (heads, kv_heads, head_size) in [(7, 7, 5), (6, 2, 12), (5, 1, 8)] {
-                plans.push(paged(Shape { kv_heads, mask, ..new(heads, head_size) }, sequences));
+                let plan = paged(Shape { kv_heads, mask, ..new(heads, head_size) }, sequences);
+                plans.push(chosen(plan, kv_heads == 2));
             }
         }
+    }
+    // magnitudes that f16 has not; those of values differ from key to key
+    for (mask, powers) in [(Mask::window(5), [40, -40, 60]), (Mask::CAUSAL, [-60, 60, -40])] {
+        plans.push(case(Shape { powers, mask, ..new(2, 64) }, &[3, 1, 9, 70]));
+    }
+    if form.cooperates() {
+        // what other forms compute there; and scores of hundreds, which f16 has to some tenths only
+        plans.retain(|plan| plan.needs() == form.needs() && !plan.shape.contains("large scores"));
     }
     plans
 }
@@ -82,6 +98,8 @@ pub(crate) struct Shape {
     pub mask: Mask,
     /// Times the usual scale: 1, or as much as makes scores whose exponential is too large for f32.
     pub sharp: f32,
+    /// Queries, keys and values in rows are larger by these powers of two; values by one more or less from row to row.
+    pub powers: [i32; 3],
 }
 
 impl Shape {
@@ -95,6 +113,7 @@ impl Shape {
             cap: None,
             mask: Mask::NONE,
             sharp: 1.0,
+            powers: [0; 3],
         }
     }
 }
@@ -125,13 +144,16 @@ impl Shape {
 
 impl std::fmt::Display for Shape {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shape { heads, kv_heads, head_size, mask, sharp, .. } = self;
+        let Shape { heads, kv_heads, head_size, mask, sharp, powers, .. } = self;
         write!(f, "{heads}/{kv_heads} heads of {head_size}")?;
         if *sharp != 1.0 {
             write!(f, ", large scores")?;
         }
         if *mask != Mask::NONE {
             write!(f, ", {mask:?}")?;
+        }
+        if *powers != [0; 3] {
+            write!(f, ", times 2^{powers:?}")?;
         }
         Ok(())
     }
@@ -273,7 +295,14 @@ pub(super) struct Qkv {
 impl Qkv {
     pub fn new(random: &mut Random, shape: Shape, tokens: usize, reach: usize) -> Self {
         let heads = shape.in_rows();
-        let values = random.values(tokens * heads.q_stride, 0.0, 2.0);
+        let mut values = random.values(tokens * heads.q_stride, 0.0, 2.0);
+        for (i, row) in values.chunks_exact_mut(heads.q_stride).enumerate().filter(|_| shape.powers != [0; 3]) {
+            let [q, k, v] = shape.powers;
+            for (column, value) in row.iter_mut().enumerate() {
+                let keys = if column < heads.first_v { k } else { v + [0, 9, -7][i % 3] };
+                *value *= 2f32.powi(if column < heads.first_k { q } else { keys });
+            }
+        }
         // away from 0, so that a single score does not cancel
         let table = random.values(shape.heads * (2 * reach - 1), 7.0, 2.0);
         Qkv {

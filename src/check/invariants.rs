@@ -35,6 +35,7 @@ pub fn checks() -> Vec<Check> {
         let work = move |gpu: &Gpu, random: &mut Random| rows_alone(gpu, random, "matmul", &label);
         all.push(Check { needs: form.needs(), ..Check::new("matmul", name, work) });
     }
+    all.push(invariant("attention", "forms agree bit for bit", attention_forms_agree));
     all.push(invariant("attention", "a prompt in chunks has the bits of one in one go", chunks));
     all.push(invariant(
         "attention_split",
@@ -130,6 +131,38 @@ fn forms_agree(gpu: &Gpu, random: &mut Random, weight_type: WeightType) -> Resul
     }
     let all_met = others.iter_mut().all(|other| other.next().is_none());
     outcome(!firsts.is_empty() && all_met, None)
+}
+
+/// Every form of attention with the inputs of the first, where both have such a case.
+fn attention_forms_agree(gpu: &Gpu, random: &mut Random, kernel: &'static str) -> Result<f64, Wrong> {
+    let stem = |plan: &Plan| {
+        ["subgroup,", "registers,", "tile,"].iter().fold(plan.label().to_string(), |label, tag| label.replace(tag, ""))
+    };
+    let all = plans_of(gpu, kernel);
+    let (firsts, others): (Vec<_>, Vec<_>) =
+        all.iter().filter(|plan| plan.needs().matrix == 0).partition(|plan| stem(plan) == plan.label());
+    let mut alike: HashMap<_, Vec<&Plan>> = HashMap::new();
+    others.iter().for_each(|plan| alike.entry((plan.shape.clone(), stem(plan))).or_default().push(plan));
+    let mut met = BTreeSet::new();
+    for first in firsts {
+        // one of each label is enough: models are run with every form too
+        let Some(others) = alike.get(&(first.shape.clone(), stem(first))) else { continue };
+        let others: Vec<_> = others.iter().filter(|other| !met.contains(other.label())).collect();
+        if others.is_empty() {
+            continue;
+        }
+        let case = first.make(random);
+        let plainly = bits(run(gpu, &case)?);
+        for other in others {
+            let second = Case { dispatches: other.dispatches.clone(), ..case.clone() };
+            if plainly != bits(run(gpu, &second)?) {
+                let what = format!("{} and {} differ at {}", case.label(), second.label(), case.shape);
+                return outcome(true, Some(what));
+            }
+            met.insert(other.label());
+        }
+    }
+    outcome(others.iter().all(|other| met.contains(other.label())), None)
 }
 
 /// A row has the same bits alone, among the first few, and among all; once with each variant whose label begins like that.

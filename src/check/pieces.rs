@@ -14,9 +14,9 @@ use super::random::Random;
 use crate::error::Result;
 use crate::files::Pooling;
 use crate::gpu::Gpu;
-use crate::kernels::WeightType;
 use crate::kernels::attention::{self, PAGE};
 use crate::kernels::matmul::Form;
+use crate::kernels::{Reduce, Rows, WeightType, matvec};
 use crate::model::Spec;
 use crate::schedule::{Batch, CacheView, Choices, Head, Outcome, Program, Purpose, Watch, record};
 use crate::stream::{Kind, Point};
@@ -24,13 +24,14 @@ use crate::stream::{Kind, Point};
 /// Allowed relative error of every point of the stream.
 pub(crate) const STREAM: f64 = 2e-5;
 
-/// The same where products round what they multiply to f16.
+/// The same where products or attention round what they multiply to f16.
 const HALF_STREAM: f64 = 5e-3;
 
-/// Whether products round what they multiply to f16.
+/// Whether products or attention round what they multiply to f16.
 pub(crate) fn halves(model: &Model, choices: Choices) -> bool {
     let mut chunks = model.tensors.blocks.iter().flat_map(|block| &block.qkv.weight.chunks);
-    choices.matmul.cooperates() && chunks.any(|chunk| chunk.weight_type != WeightType::F32)
+    (choices.matmul.cooperates() || choices.attention.cooperates())
+        && chunks.any(|chunk| chunk.weight_type != WeightType::F32)
 }
 
 /// What is allowed of a model with such choices.
@@ -72,7 +73,8 @@ pub fn checks() -> Vec<Check> {
         let what = |what: &str| format!("{what}, by {}", matmul.name());
         let by = |kind, tolerance, form, weight_type, name, work: Work| {
             let work = move |gpu: &Gpu, random: &mut Random, model: &Model, choices| {
-                work(gpu, random, model, Choices { matmul, ..choices })
+                let attention = attention_like(matmul);
+                work(gpu, random, model, Choices { matmul, attention, ..choices })
             };
             Check { needs: matmul.needs(), ..piece(kind, &what(name), tolerance, form, 4, weight_type, work) }
         };
@@ -87,6 +89,19 @@ pub fn checks() -> Vec<Check> {
             all.push(by("decoder", HALF_STREAM, form, weight_type, step, steps));
         }
     }
+    // as a GPU without cooperative matrices runs them
+    let on_gpus = |kind, form, weight_type, what: &str, work: Work| {
+        let work = move |gpu: &Gpu, random: &mut Random, model: &Model, choices| {
+            let (matmul, matvec) = (Form::Workgroup, matvec::Form::Depth);
+            let (attention, sums) = (attention::Form::Tile, Rows::Shared(Reduce::Workgroup));
+            work(gpu, random, model, Choices { matmul, matvec, attention, sums, ..choices })
+        };
+        piece(kind, &format!("{what}, by forms for GPUs"), STREAM, form, 4, weight_type, work)
+    };
+    all.push(on_gpus("encoder", bert, F16, "vectors, alone and in batches", vectors));
+    all.push(on_gpus("encoder", mpnet, F32, "every point of the stream", every_point));
+    all.push(on_gpus("decoder", llama, F16, "steps, alone and beside others", steps));
+    all.push(on_gpus("decoder", gemma, F32, "steps, alone and beside others", steps));
     for form in [bert as fn(usize) -> Spec, qwen3] {
         all.push(Check {
             full: true,
@@ -94,6 +109,12 @@ pub fn checks() -> Vec<Check> {
         });
     }
     all
+}
+
+/// The form of attention by the same matrices as a product's.
+fn attention_like(matmul: Form) -> attention::Form {
+    let same = attention::Form::ALL.into_iter().find(|form| form.needs() == matmul.needs());
+    same.unwrap_or(attention::Form::Tile)
 }
 
 type Work = fn(&Gpu, &mut Random, &Model, Choices) -> Result<f64, Wrong>;
@@ -258,7 +279,7 @@ fn taps(gpu: &Gpu, random: &mut Random, model: &Model, choices: Choices) -> Resu
             return Err(Wrong::bits(format!("{last} is another with products of the form {matmul:?}")));
         }
     }
-    for attention in attention::Form::on(gpu.capabilities()) {
+    for attention in attention::Form::on(gpu.capabilities()).filter(|form| !form.cooperates()) {
         if plain != stream(Choices { attention, ..ordered }, &[last])? {
             return Err(Wrong::bits(format!("{last} is another with attention of the form {attention:?}")));
         }

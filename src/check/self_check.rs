@@ -158,6 +158,7 @@ fn simplify(choices: &mut Choices, wrong: &WrongVariant) {
         "matmul" if wrong.label.contains("cooperative") => choices.matmul = matmul::Form::Workgroup,
         "matmul" if choices.matmul == matmul::Form::Wide => choices.matmul = matmul::Form::Subgroup,
         "matmul" => choices.matmul = matmul::Form::Register,
+        "attention" if wrong.label.contains("cooperative") => choices.attention = attention::Form::Tile,
         "attention" => choices.attention = attention::Form::Uniform,
         "matvec" => choices.matvec = matvec::Form::Columns,
         "layer_norm" | "rms_norm" => choices.sums = Rows::Shared(Reduce::Workgroup),

@@ -1,6 +1,8 @@
 //! Host half of `shaders/attention.wgsl`: fused multi-head attention over a ragged batch.
 
-use super::{HANDED, Kernel, Load, Needs, ParamType::F32, ParamType::U32, Variant, read, write};
+use super::{
+    COOPERATION, HANDED, Kernel, Load, Needs, ParamType::F32, ParamType::U32, Variant, WeightType, read, write,
+};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dim, Dispatch, Extent, Grid, Input, Slot, Word, Work};
 
@@ -116,30 +118,85 @@ impl Heads {
     }
 }
 
-/// How keys and values reach the queries of a tile. Both forms agree bit for bit.
+/// Who computes what of a tile of queries, and how keys and values get there. All forms but those of cooperative matrices
+/// sum in the same order and agree bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// All queries load the same keys: one load for the whole tile on GPUs.
+    /// An invocation is a query, and all load the same keys: what runs anywhere.
     Uniform,
     /// Each of 8 neighbours loads another of 8 keys and hands it to the rest of its subgroup: for drivers that run on the
     /// CPU, where a load of the same by all is a load by each.
     Subgroup,
+    /// Keys and values are staged in workgroup memory, and an invocation has some queries beside some keys, then beside some
+    /// columns of the values: for GPUs.
+    Tile,
+    /// A tile's scores and sums are multiplied by cooperative matrices of 8 × 8: for GPUs that have them. Queries, keys, weights
+    /// and values are rounded to f16, so that models in f32 take [`Form::Tile`], and so do heads of more than 128, whose tiles
+    /// are smaller, and those that are read as scalars.
+    Cooperative8,
+    /// The same by matrices of 16 × 16.
+    Cooperative16,
 }
 
 impl Form {
-    /// Both.
-    pub const ALL: [Form; 2] = [Form::Uniform, Form::Subgroup];
+    /// All of them.
+    pub const ALL: [Form; 5] = [Form::Uniform, Form::Subgroup, Form::Tile, Form::Cooperative8, Form::Cooperative16];
 
     /// Those that run on an adapter.
     pub fn on(capabilities: &Capabilities) -> impl Iterator<Item = Form> {
-        Self::ALL.into_iter().filter(|form| *form != Form::Subgroup || capabilities.offers(HANDED))
+        Self::ALL.into_iter().filter(|form| capabilities.offers(form.needs()))
     }
 
     /// The default of an adapter.
     pub fn choose(capabilities: &Capabilities) -> Self {
         match capabilities.class {
             AdapterClass::Cpu if capabilities.offers(HANDED) => Form::Subgroup,
-            _ => Form::Uniform,
+            AdapterClass::Cpu => Form::Uniform,
+            AdapterClass::Integrated | AdapterClass::Discrete => [Form::Cooperative16, Form::Cooperative8]
+                .into_iter()
+                .find(|form| capabilities.offers(form.needs()))
+                .unwrap_or(Form::Tile),
+        }
+    }
+
+    /// Whether it multiplies cooperative matrices, in an order of its own.
+    pub fn cooperates(self) -> bool {
+        self.needs().matrix > 0
+    }
+
+    /// The form that a model takes where this one is chosen, by how the weight of its queries, keys and values is stored.
+    pub fn of(self, weight: WeightType) -> Self {
+        if weight == WeightType::F32 { self.exact() } else { self }
+    }
+
+    /// The form that rounds nothing to f16.
+    fn exact(self) -> Self {
+        if self.cooperates() { Form::Tile } else { self }
+    }
+
+    /// The form that such heads take.
+    fn fitting(self, head_size: usize, load: Load) -> Self {
+        if head_size <= 128 && load == Load::Vec4 { self } else { self.exact() }
+    }
+
+    /// What the device must have.
+    pub(crate) fn needs(self) -> Needs {
+        match self {
+            Form::Uniform | Form::Tile => Needs::NOTHING,
+            Form::Subgroup => HANDED,
+            Form::Cooperative8 => Needs { features: COOPERATION, subgroup: 0, matrix: 8 },
+            Form::Cooperative16 => Needs { features: COOPERATION, subgroup: 0, matrix: 16 },
+        }
+    }
+
+    /// The tag of its variants.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Form::Uniform => "",
+            Form::Subgroup => "subgroup",
+            Form::Tile => "tile",
+            Form::Cooperative8 => "cooperative8",
+            Form::Cooperative16 => "cooperative16",
         }
     }
 }
@@ -180,20 +237,31 @@ fn in_registers(form: Form, head_size: usize, load: Load) -> bool {
 fn variant(form: Form, head_size: usize, registers: bool, load: Load, paged: bool, bias: bool, cap: bool) -> Variant {
     let room = quads(head_size);
     let size = format!("{}", room * 4);
-    let (share, tag, needs) = match form {
-        Form::Uniform => ("share_none", "", Needs::NOTHING),
-        Form::Subgroup => ("share_subgroup", "subgroup", HANDED),
+    let (own_parts, own_constants): (&[_], &[_]) = match form {
+        Form::Uniform | Form::Subgroup => {
+            let share = if form == Form::Subgroup { "share_subgroup" } else { "share_none" };
+            let state = if registers { "state_registers" } else { "state_workgroup" };
+            let sums = if registers { ("QUADS", room) } else { ("ROOM", room * tile(head_size)) };
+            (&["attention_query", share, state], &[("LANES", tile(head_size)), sums])
+        }
+        Form::Tile => {
+            // 64 invocations of 4 queries each
+            let across = 256 / tile(head_size);
+            (&["attention_tile"], &[("ACROSS", across), ("COLUMNS", room / across)])
+        }
+        Form::Cooperative8 => (&["powers", "attention_cooperative8", "attention_cooperative"], &[("SLICES", room / 8)]),
+        Form::Cooperative16 => {
+            (&["powers", "attention_cooperative16", "attention_cooperative"], &[("SLICES", room / 8)])
+        }
     };
-    let state = if registers { "state_registers" } else { "state_workgroup" };
+    let mut parts = vec!["tiles", "tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }];
+    parts.extend_from_slice(own_parts);
+    let mut constants = vec![("HAS_BIAS", bias.into()), ("HAS_CAP", cap.into())];
+    constants.extend_from_slice(own_constants);
     Variant {
-        needs,
-        parts: vec!["tanh", load.heads_part(), if paged { "keys_paged" } else { "keys_rows" }, share, state],
-        constants: vec![
-            ("QUERIES", tile(head_size)),
-            if registers { ("QUADS", room) } else { ("ROOM", room * tile(head_size)) },
-            ("HAS_BIAS", bias.into()),
-            ("HAS_CAP", cap.into()),
-        ],
+        needs: form.needs(),
+        parts,
+        constants,
         bindings: vec![
             read("tiles"),
             read("q"),
@@ -206,7 +274,7 @@ fn variant(form: Form, head_size: usize, registers: bool, load: Load, paged: boo
             "attention",
             &[
                 &size,
-                tag,
+                form.name(),
                 if registers { "registers" } else { "" },
                 load.tag(),
                 if paged { "paged" } else { "" },
@@ -223,7 +291,8 @@ fn variants() -> Vec<Variant> {
         for head_size in [32, 64, 128, 256] {
             for load in Load::ALL {
                 for registers in [false, true] {
-                    if registers && !in_registers(form, head_size, load) {
+                    let exists = !registers || in_registers(form, head_size, load);
+                    if !exists || form.fitting(head_size, load) != form {
                         continue;
                     }
                     for cap in [false, true] {
@@ -248,10 +317,11 @@ impl Attention {
         let h = &self.heads;
         assert!(h.head_size <= MAX_HEAD_SIZE, "heads of {} elements", h.head_size);
         let load = h.load();
-        let registers = in_registers(self.form, h.head_size, load);
+        let form = self.form.fitting(h.head_size, load);
+        let registers = in_registers(form, h.head_size, load);
         let (bias, cap) = (self.bias.is_some(), h.cap.is_some());
         Dispatch {
-            variant: variant(self.form, h.head_size, registers, load, h.paged(), bias, cap),
+            variant: variant(form, h.head_size, registers, load, h.paged(), bias, cap),
             params: vec![
                 Word::U32(h.heads as u32),
                 Word::U32(h.group()),

@@ -38,7 +38,7 @@ fn variant(paged: bool) -> Variant {
         bindings.push(read("pages"));
     }
     Variant {
-        parts: vec![if paged { "keys_paged" } else { "keys_rows" }],
+        parts: vec!["tiles", if paged { "keys_paged" } else { "keys_rows" }],
         constants: vec![("SLOTS", SLOTS)],
         bindings,
         ..Variant::new("attention_mix", &[if paged { "paged" } else { "" }])

@@ -45,7 +45,7 @@ pub struct AttentionScores {
 fn variant(paged: bool, bias: bool, cap: bool) -> Variant {
     let tag = |on: bool, tag| if on { tag } else { "" };
     Variant {
-        parts: vec!["tanh", if paged { "keys_paged" } else { "keys_rows" }],
+        parts: vec!["tiles", "tanh", if paged { "keys_paged" } else { "keys_rows" }],
         constants: vec![("SLOTS", SLOTS), ("HAS_BIAS", bias.into()), ("HAS_CAP", cap.into())],
         bindings: vec![
             read("tiles"),

@@ -44,7 +44,7 @@ fn variant(head_size: usize, load: Load, cap: bool, reduce: Reduce) -> Variant {
     let room = quads(head_size);
     let size = format!("{}", room * 4);
     let mut variant = Variant {
-        parts: vec!["tanh", load.heads_part(), "keys_paged"],
+        parts: vec!["tiles", "tanh", load.heads_part(), "keys_paged"],
         constants: vec![("LANES", 128), ("SPLIT", SPLIT), ("QUADS", room), ("HAS_CAP", cap.into())],
         bindings: vec![read("tiles"), read("q"), read("k"), read("v"), write("partials"), read("pages")],
         ..Variant::new("attention_split", &[&size, load.tag(), reduce.tag(), if cap { "cap" } else { "" }])

@@ -207,7 +207,7 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
     let loads = Loads::of(form.needs() == WIDE, weight, load);
     let mut variant = product_variant("matmul", (part, form.name()), loads, bias, activation, add);
     if form.cooperates() {
-        variant.parts.push("matmul_cooperative");
+        variant.parts.extend(["powers", "matmul_cooperative"]);
         variant.constants.push(("WEIGHT_SCALED", (weight != WeightType::F16).into()));
     }
     if matches!(form, Form::Subgroup | Form::Wide | Form::Tall) {

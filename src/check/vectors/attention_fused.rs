@@ -8,6 +8,7 @@ use super::attention_input::Problem;
 use super::case::Step;
 use super::kernels::{Kernels, bytes, poison};
 use super::tensor::resize_rows;
+use crate::kernels::WeightType;
 use crate::kernels::attention::{Attention, Form, Heads, tile};
 use crate::schedule::{Batch, Slot};
 
@@ -45,7 +46,7 @@ pub fn attend(p: &Problem, kv: &KeysValues, kernels: &mut Kernels) -> Step<Vec<f
     if !places.is_empty() {
         let cache = if kv.pages.is_some() { Slot::Cache(0) } else { Slot::Scratch(1) };
         let kernel = Attention {
-            form: Form::choose(kernels.gpu.capabilities()),
+            form: Form::choose(kernels.gpu.capabilities()).of(WeightType::F32),
             heads: Heads {
                 q: Slot::Scratch(0),
                 q_stride: width,

@@ -1,6 +1,7 @@
 //! The blocks: attention, FFN, and what they add into the stream.
 
 use super::{Purpose, Recorder, Watch};
+use crate::kernels::WeightType;
 use crate::kernels::attention::{Attention, Heads};
 use crate::kernels::attention_merge::AttentionMerge;
 use crate::kernels::attention_mix::AttentionMix;
@@ -218,9 +219,9 @@ impl Recorder<'_> {
             self.push(AttentionSplit { heads, partial: rows.partial, reduce: self.choices.reduce }.dispatch());
             self.push(AttentionMerge { heads, partial: rows.partial, z: rows.z }.dispatch());
         } else {
-            self.push(
-                Attention { form: self.choices.attention, heads, bias: tensors.relative_bias, z: rows.z }.dispatch(),
-            );
+            let stored = tensors.blocks[l].qkv.weight.chunks.first().map_or(WeightType::F32, |chunk| chunk.weight_type);
+            let form = self.choices.attention.of(stored);
+            self.push(Attention { form, heads, bias: tensors.relative_bias, z: rows.z }.dispatch());
         }
         self.edit(l, Kind::Z, rows.z, width, 0..width);
     }
