@@ -54,6 +54,7 @@ sources![
     "softmax",
     "split_heads",
     "summarize",
+    "take",
     "bench/copy",
     "bench/fma_f16",
     "bench/fma_f32",

@@ -24,6 +24,7 @@ mod soft_cap;
 mod softmax;
 mod split_heads;
 mod summarize;
+mod take;
 
 pub use attention::{AttentionInput, Span, attention};
 pub use attention_merge::attention_merge;
@@ -49,3 +50,4 @@ pub use soft_cap::soft_cap;
 pub use softmax::softmax;
 pub use split_heads::split_heads;
 pub use summarize::summarize;
+pub use take::take;

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Edit, Kind, Look, Point, Probe, Trace};
+use super::{Edit, Kind, Look, Point, Probe, Tap, Trace};
 use crate::error::{Error, Result};
 use crate::files::Tokenizer;
 use crate::kernels::logit_stats::{FIRST, MOST, NOTHING};
@@ -118,10 +118,10 @@ impl<'m> Lens<'m> {
         let last = if spec.placement == Placement::Post { Kind::NormalizedResidPost } else { Kind::ResidPost };
         let mut points: Vec<_> = (0..blocks).map(|block| Point::new(block, Kind::ResidPre)).collect();
         points.push(Point::new(blocks.saturating_sub(1), last));
-        let watch = Watch { taps: points.clone(), edits: edits.to_vec(), ..Watch::default() };
+        let watch = Watch { edits: edits.to_vec(), ..Watch::taps(&points) };
         let probe = Probe::new(model, &Purpose::Trace, watch).await?;
         let normed = spec.final_norm && !spec.has_logits();
-        let taps = normed.then_some(Point::new(0, Kind::FinalNormalized)).into_iter().collect();
+        let taps = normed.then_some(Tap::from(Point::new(0, Kind::FinalNormalized))).into_iter().collect();
         let watch = Watch { taps, from: Some(blocks), ..Watch::default() };
         let recording = record(spec, tensors, &Purpose::Lens { top }, model.choices, &watch);
         let readout = if spec.has_logits() || normed {

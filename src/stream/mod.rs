@@ -16,6 +16,7 @@ pub mod report;
 mod steer;
 mod surprise;
 mod sweep;
+mod tap;
 mod trace;
 
 pub use ablate::{Ablation, Component, Replacement, ablations};
@@ -29,9 +30,10 @@ pub use measure::{Activation, BlockMeasures, Contribution, Measures, rank_residu
 pub use metric::Metric;
 pub use parts::{Part, Parts};
 pub use patch::{Patching, Place, patch, patch_blocking};
-pub use points::{Kind, Point, parse_points};
+pub use points::{Kind, Point};
 pub use probe::{Held, HeldPoint, Look, Probe, Seen};
 pub use report::Report;
 pub use steer::{Over, Steering};
 pub use sweep::Sweep;
-pub use trace::{Tensor, Trace};
+pub use tap::{Tap, parse_points, parse_taps};
+pub use trace::{Summary, Tensor, Trace};
