@@ -55,7 +55,7 @@ macro_rules! a_test_for_each {
 
 a_test_for_each! {
     embed layer_norm rms_norm residual_add matmul matvec gate rope kv_store attention attention_split attention_merge
-    attention_scores softmax attention_mix soft_cap pool l2_normalize sample edit split_heads summarize take logit_stats block
+    attention_scores softmax attention_mix soft_cap pool l2_normalize sample edit split_heads summarize take logit_stats surprise block
     encoder decoder
 }
 

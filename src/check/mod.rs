@@ -38,6 +38,7 @@ pub(crate) mod soft_cap;
 pub(crate) mod softmax;
 pub(crate) mod split_heads;
 pub(crate) mod summarize;
+pub(crate) mod surprise;
 pub(crate) mod take;
 mod vectors;
 
@@ -88,6 +89,7 @@ pub fn plans() -> Vec<Plan> {
         split_heads::plans,
         summarize::plans,
         take::plans,
+        surprise::plans,
     ];
     makers.iter().flat_map(|make| make()).collect()
 }

@@ -22,8 +22,8 @@ pub fn plans() -> Vec<Plan> {
             plans.push(case(reduce, shape, 0, 0.0, 1.0));
             plans.push(case(reduce, shape, 9, 0.0, 1.0));
         }
-        // equal ones
-        plans.push(case(reduce, (3, 1, 2, 150, 0), 40, 2.0, 0.0));
+        // equal ones, of which every invocation tells more than one
+        plans.push(case(reduce, (3, 1, 2, 150, 0), 100, 2.0, 0.0));
         // of a prompt of GPT-2; of logits
         plans.push(case(reduce, (128, 768, 12, 64, 768), 4, 0.0, 1.0).sized(Size::Large));
         plans.push(case(reduce, (3, 0, 1, 50257, 0), 64, 0.0, 1.0).sized(Size::Large));

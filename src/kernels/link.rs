@@ -54,6 +54,7 @@ sources![
     "softmax",
     "split_heads",
     "summarize",
+    "surprise",
     "take",
     "bench/copy",
     "bench/fma_f16",

@@ -25,6 +25,7 @@ pub mod soft_cap;
 pub mod softmax;
 pub mod split_heads;
 pub mod summarize;
+pub mod surprise;
 pub mod take;
 mod weight;
 
@@ -70,6 +71,7 @@ pub const KERNELS: &[Kernel] = &[
     split_heads::KERNEL,
     summarize::KERNEL,
     take::KERNEL,
+    surprise::KERNEL,
 ];
 
 /// What forms need in which 8 neighbours hand around what each has loaded: they are in one subgroup.

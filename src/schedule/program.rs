@@ -376,6 +376,11 @@ impl Running<'_> {
         self.lease.program
     }
 
+    /// The batch's sizes.
+    pub fn dims(&self) -> &Dims {
+        &self.dims
+    }
+
     /// A capture's buffer.
     pub fn capture(&self, number: usize) -> Option<&wgpu::Buffer> {
         self.lease.workspace.as_ref()?.captures.get(number)

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::edit::{Uploaded, enter};
-use super::{Edit, Kind, Point, Summary, Tap, Tensor, Trace};
+use super::{Edit, Held, Kind, Point, Summary, Tap, Tensor, Trace};
 use crate::error::{Error, Result};
 use crate::files::Encoded;
 use crate::kernels::summarize::MOST;
 use crate::model::Model;
-use crate::schedule::{Batch, Operation, Outcome, Program, Purpose, RowEdit, Running, Watch, record};
+use crate::schedule::{Batch, Operation, Outcome, Program, Purpose, RowEdit, Watch, record};
 
 /// A forward of a model for instruments: compiled once, run for any number of sequences.
 pub struct Probe<'m> {
@@ -50,35 +50,6 @@ pub struct Seen {
     pub summaries: BTreeMap<Point, Summary>,
     /// The purpose's own result: the logits of [`Purpose::Score`], the vector of [`Purpose::Embed`].
     pub output: Vec<f32>,
-}
-
-/// Captures on the GPU; they are the next forward's as soon as this is dropped.
-pub struct Held<'p> {
-    running: Running<'p>,
-}
-
-/// A point in a buffer on the GPU: f32, row by row, of the tokens and heads that its tap has been narrowed to. Of a pattern it is
-/// all of the buffer, `[tokens, heads, keys of the longest sequence]`, and stride and columns say nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct HeldPoint<'a> {
-    /// The buffer, which can be bound as storage and copied from.
-    pub buffer: &'a wgpu::Buffer,
-    /// Elements from one token's row to the next.
-    pub stride: usize,
-    /// The point's elements of a row.
-    pub columns: (usize, usize),
-}
-
-impl Held<'_> {
-    /// A point that is watched.
-    pub fn point(&self, point: Point) -> Option<HeldPoint<'_>> {
-        let captures = self.running.program().recording().captures.iter().enumerate();
-        captures.filter(|(_, capture)| !capture.summary).find_map(|(i, capture)| {
-            let (_, columns) = capture.points.iter().find(|(own, _)| *own == point)?;
-            let buffer = self.running.capture(i)?;
-            Some(HeldPoint { buffer, stride: capture.columns, columns: (columns.start, columns.end) })
-        })
-    }
 }
 
 impl<'m> Probe<'m> {
@@ -128,13 +99,11 @@ impl<'m> Probe<'m> {
             return Err(Error::Input("this probe's captures stay on the GPU".into()));
         }
         let Outcome { output, captures } = self.program.run(&self.batch(looks)?).await?;
-        let mut start = 0;
         let mut seen = Vec::new();
         let width = output.len() / looks.len().max(1);
-        let all = looks.iter().map(|look| look.ids.len()).sum();
+        let lengths: Vec<_> = looks.iter().map(|look| look.ids.len()).collect();
         for (i, look) in looks.iter().enumerate() {
-            let place = Place { number: i, of: looks.len(), first: start, all, tokens: look.ids.len() };
-            start += look.ids.len();
+            let Some(place) = Place::of(i, &lengths) else { break };
             let (tensors, summaries) = self.tensors(&captures, &place);
             let trace = Trace { ids: look.ids.to_vec(), tensors };
             seen.push(Seen { trace, summaries, output: output[i * width..(i + 1) * width].to_vec() });
@@ -151,7 +120,17 @@ impl<'m> Probe<'m> {
         if !self.watch.held {
             return Err(Error::Input("this probe's captures are read back".into()));
         }
-        Ok(Held { running: self.program.start(&self.batch(looks)?, None)? })
+        let running = self.program.start(&self.batch(looks)?, None)?;
+        Ok(Held { probe: self, running, lengths: looks.iter().map(|look| look.ids.len()).collect() })
+    }
+
+    pub(super) fn model(&self) -> &Model {
+        self.model
+    }
+
+    /// How a point is watched.
+    pub(super) fn tap(&self, point: Point) -> Option<&Tap> {
+        self.watch.seen().find(|tap| tap.point == point)
     }
 
     fn batch(&self, looks: &[Look<'_>]) -> Result<Batch> {
@@ -216,7 +195,7 @@ impl<'m> Probe<'m> {
         let (mut tensors, mut summaries) = (BTreeMap::new(), BTreeMap::new());
         for (capture, data) in recording.captures.iter().zip(captures) {
             for (point, columns) in &capture.points {
-                let Some(tap) = self.watch.seen().find(|tap| tap.point == *point) else { continue };
+                let Some(tap) = self.tap(*point) else { continue };
                 let (rows, all) = place.rows(tap);
                 if capture.summary {
                     let own = &data[rows.start * capture.columns..rows.end * capture.columns];
@@ -240,19 +219,25 @@ impl<'m> Probe<'m> {
 }
 
 /// Where a sequence stands in a batch.
-struct Place {
+pub(super) struct Place {
     /// Its number, of so many.
     number: usize,
     of: usize,
     /// Its first row, of so many.
     first: usize,
     all: usize,
-    tokens: usize,
+    pub tokens: usize,
 }
 
 impl Place {
+    /// Of a sequence by its number, among sequences of so many tokens.
+    pub fn of(number: usize, lengths: &[usize]) -> Option<Self> {
+        let (first, all) = (lengths.iter().take(number).sum(), lengths.iter().sum());
+        Some(Place { number, of: lengths.len(), first, all, tokens: *lengths.get(number)? })
+    }
+
     /// Its rows of a capture, and how many there are of all sequences.
-    fn rows(&self, tap: &Tap) -> (Range<usize>, usize) {
+    pub fn rows(&self, tap: &Tap) -> (Range<usize>, usize) {
         match &tap.tokens {
             Some(tokens) => (self.number * tokens.len()..(self.number + 1) * tokens.len(), self.of * tokens.len()),
             None => (self.first..self.first + self.tokens, self.all),
@@ -261,7 +246,7 @@ impl Place {
 }
 
 /// `[heads, rows, own keys]` of some of all rows `[heads, keys of the longest sequence]`.
-fn pattern(data: &[f32], heads: usize, all: usize, rows: &Range<usize>, own: usize) -> Vec<f32> {
+pub(super) fn pattern(data: &[f32], heads: usize, all: usize, rows: &Range<usize>, own: usize) -> Vec<f32> {
     let keys = data.len() / heads / all;
     let row = |head: usize, row: usize| &data[(row * heads + head) * keys..][..own];
     (0..heads).flat_map(|head| rows.clone().flat_map(move |at| row(head, at))).copied().collect()

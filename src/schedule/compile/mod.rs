@@ -68,6 +68,8 @@ pub enum Purpose {
         /// Of the likeliest tokens.
         top: usize,
     },
+    /// Such rows of a model with a head, of which only -log p of the token that the batch names comes back.
+    Surprise,
 }
 
 impl Purpose {
@@ -169,6 +171,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         Purpose::Decode | Purpose::Logits => recorder.next_token(tensors),
         Purpose::Score => recorder.score(tensors),
         Purpose::Lens { top } => recorder.lens(tensors, *top),
+        Purpose::Surprise => recorder.surprise(tensors),
     }
     recorder.count_sites();
     recorder.recording
