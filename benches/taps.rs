@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use thalweg::schedule::{Purpose, Watch};
-use thalweg::stream::{Kind, Look, Point, Probe};
+use thalweg::stream::{Kind, Look, Point, Probe, Tap};
 use thalweg::{Gpu, GpuOptions, Model, RUSTBOOK};
 
 const TOKENS: usize = 128;
@@ -27,10 +27,13 @@ fn main() -> Result<()> {
         // what is there in any case: the last stream
         let last = [spec.last_point()];
         let watches = [
-            ("nothing watched", Watch { held: true, ..Watch::taps(&[]) }),
+            ("nothing watched", Watch { held: true, ..Watch::default() }),
             ("all resid_post, held", Watch { held: true, ..Watch::taps(&points) }),
             ("all resid_post, read back", Watch::taps(&points)),
-            ("summaries of all", Watch { summaries: points.clone(), ..Watch::default() }),
+            (
+                "summaries of all",
+                Watch { summaries: points.iter().map(Tap::from).collect(), top: 1, ..Watch::default() },
+            ),
             ("the last stream, read back", Watch::taps(&last)),
         ];
         let ids: Vec<u32> =

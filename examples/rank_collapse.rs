@@ -9,7 +9,7 @@ use thalweg::check::Random;
 use thalweg::kernels::WeightType;
 use thalweg::model::{Biases, Block, BlockSpec, Chunk, Linear, Matrix, Norm, Placement, Positions, Spec, Tensors};
 use thalweg::schedule::{Batch, Choices, Operation, Program, Purpose, RowEdit, Slot, Watch, record};
-use thalweg::stream::{Kind, Point, rank_residual};
+use thalweg::stream::{Kind, Point, Tap, rank_residual};
 use thalweg::{Gpu, GpuOptions};
 
 const D: usize = 128;
@@ -102,7 +102,7 @@ fn stack(gpu: &Gpu, seed: u64, norms: Option<Placement>, open: bool) -> Result<V
     // in post-norm blocks the stream behind attention's norm: there is no other here
     let kind = if norms == Some(Placement::Post) { Kind::NormalizedResidMid } else { Kind::ResidPost };
     let points = |kind| (0..BLOCKS).map(move |l| Point::new(l, kind));
-    let taps = std::iter::once(Point::new(0, Kind::ResidPre)).chain(points(kind)).collect();
+    let taps = std::iter::once(Point::new(0, Kind::ResidPre)).chain(points(kind)).map(Tap::from).collect();
     let watch = Watch { taps, edits: points(Kind::AttnSkip).collect(), from: Some(0), ..Watch::default() };
     let recording = record(&spec, &tensors, &Purpose::Trace, Choices::of(gpu.capabilities()), &watch);
     let program = Program::new(gpu, recording, weights.into())?;

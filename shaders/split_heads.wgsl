@@ -2,15 +2,16 @@
 // places and zeros elsewhere. A product with W_O then gives what each head adds to the stream.
 
 struct Params {
-    rows: u32,      // tokens · heads
+    rows: u32,      // tokens · wanted
     heads: u32,
     head_size: u32,
-    first: u32,     // token whose heads come first
+    first: u32,     // the first head that is wanted
+    wanted: u32,    // how many are
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> z: array<f32>; // [tokens, heads, head_size]
-@group(0) @binding(2) var<storage, read_write> split: array<f32>; // [tokens, heads, heads · head_size]
+@group(0) @binding(2) var<storage, read_write> split: array<f32>; // [tokens, wanted, heads · head_size]
 
 @compute @workgroup_size(64)
 fn split_heads(
@@ -25,7 +26,6 @@ fn split_heads(
         return;
     }
     let column = index % columns;
-    let own = column / params.head_size == row % params.heads;
-    let token = params.first + row / params.heads;
-    split[index] = select(0.0, z[token * columns + column], own);
+    let own = column / params.head_size == params.first + row % params.wanted;
+    split[index] = select(0.0, z[row / params.wanted * columns + column], own);
 }

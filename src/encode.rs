@@ -10,7 +10,7 @@ use crate::files::{Encoded, SentenceConfig, Tokenizer};
 use crate::gpu::Gpu;
 use crate::model::{Files, LoadOptions, Model, Spec};
 use crate::schedule::{Batch, Head, Outcome, Program, Purpose, Running, Watch, record};
-use crate::stream::{Point, Trace};
+use crate::stream::{Tap, Trace};
 use crate::task::Task;
 
 /// How texts are embedded.
@@ -234,13 +234,19 @@ impl Encoder {
     ///
     /// # Errors
     /// As [`Model::trace`].
-    pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        self.model.trace(ids, points).await
+    pub async fn trace<T>(&self, ids: &[u32], taps: &[T]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        self.model.trace(ids, taps).await
     }
 
     /// [`Encoder::trace`], blocking the calling thread.
-    pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        self.model.trace_blocking(ids, points)
+    pub fn trace_blocking<T>(&self, ids: &[u32], taps: &[T]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        self.model.trace_blocking(ids, taps)
     }
 
     /// The prompt's text, and how many tokens of an input it takes that pooling leaves out.

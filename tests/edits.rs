@@ -44,7 +44,7 @@ fn all_but_patterns(model: &Model) -> Vec<Point> {
 }
 
 fn probe<'m>(model: &'m Model, edits: &[Point], from: Option<usize>) -> Probe<'m> {
-    let watch = Watch { taps: all_but_patterns(model), edits: edits.to_vec(), from, ..Watch::default() };
+    let watch = Watch { edits: edits.to_vec(), from, ..Watch::taps(&all_but_patterns(model)) };
     pollster::block_on(Probe::new(model, &Purpose::Trace, watch)).unwrap()
 }
 

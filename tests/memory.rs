@@ -1,15 +1,20 @@
-//! Host memory of a load: below twice the largest tensor plus 64 MiB, counted by the allocator.
+//! Host memory, counted by the allocator: of a load below twice the largest tensor plus 64 MiB; of a lens no stream of all
+//! tokens and blocks.
 
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{GPU, load, minilm};
-use thalweg::Dtype;
+use thalweg::stream::Lens;
+use thalweg::{Dtype, Model, RUSTBOOK, Task};
 
 static NOW: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// What one test counts is not another's.
+static ALONE: Mutex<()> = Mutex::new(());
 
 struct Counting;
 
@@ -34,6 +39,7 @@ static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_load_needs_little_host_memory() {
+    let _alone = ALONE.lock().unwrap();
     let _ = &*GPU;
     // the word table, 30522 x 384 in f32
     let largest = 30522 * 384 * 4;
@@ -46,4 +52,27 @@ fn a_load_needs_little_host_memory() {
         assert!(peak < 2 * largest + (64 << 20), "{peak} bytes");
         drop(encoder);
     }
+}
+
+#[test]
+fn a_lens_holds_a_few_rows_at_a_time() {
+    let _alone = ALONE.lock().unwrap();
+    let model = Model::load_blocking(&GPU, RUSTBOOK, Default::default()).unwrap();
+    let spec = model.spec();
+    let ids: Vec<u32> = (0..512).map(|i| i * 7 % spec.vocab_size as u32).collect();
+    let streams = 4 * (spec.num_hidden_layers + 1) * ids.len() * spec.hidden_size;
+    let lens = Lens::new_blocking(&model, 1, &[]).unwrap().rows_together(64);
+    let mut peaks = [0; 2];
+    for (peak, tokens) in peaks.iter_mut().zip([256, 512]) {
+        // what is made once is there the second time
+        for _ in 0..2 {
+            let before = NOW.load(Relaxed);
+            PEAK.store(before, Relaxed);
+            let view = lens.read_blocking(&ids[..tokens], &[], None, &Task::default()).unwrap();
+            *peak = PEAK.load(Relaxed) - before;
+            assert_eq!(view.rows.len(), spec.num_hidden_layers + 1);
+        }
+    }
+    println!("{streams} bytes of streams, and at most {peaks:?} on the host");
+    assert!(peaks[1] < streams / 2, "{peaks:?} bytes beside streams of {streams}");
 }

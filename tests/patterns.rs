@@ -36,7 +36,7 @@ fn patterns(model: &Model) -> Vec<Point> {
 }
 
 fn probe<'m>(model: &'m Model, edits: &[Point]) -> Probe<'m> {
-    let watch = Watch { taps: Point::of_model(model.spec()), edits: edits.to_vec(), ..Watch::default() };
+    let watch = Watch { edits: edits.to_vec(), ..Watch::taps(&Point::of_model(model.spec())) };
     pollster::block_on(Probe::new(model, &Purpose::Trace, watch)).unwrap()
 }
 

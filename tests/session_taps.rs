@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::{Expected, GPU, bits, fixtures, go_on, relative};
 use thalweg::schedule::{Purpose, Watch};
-use thalweg::stream::{Action, Edit, Kind, Look, Point, Probe, Trace};
+use thalweg::stream::{Action, Edit, Kind, Look, Point, Probe, Tap, Trace};
 use thalweg::{Decoder, Error, SessionOptions};
 
 const DECODERS: [&str; 7] =
@@ -18,7 +18,11 @@ fn decoder(name: &str) -> (Decoder, Vec<u32>) {
 }
 
 fn watching(points: &[Point], edits: &[Edit]) -> SessionOptions {
-    SessionOptions { ignore_eos: true, taps: points.into(), edits: edits.into(), ..Default::default() }
+    tapping(points.iter().map(Tap::from).collect(), edits)
+}
+
+fn tapping(taps: Vec<Tap>, edits: &[Edit]) -> SessionOptions {
+    SessionOptions { ignore_eos: true, taps: taps.into(), edits: edits.into(), ..Default::default() }
 }
 
 fn compare(name: &str, seen: &Trace, first: usize, whole: &Trace) {
@@ -66,7 +70,7 @@ fn a_session_sees_what_a_whole_forward_sees() {
             session.logits_blocking().unwrap();
             go_on(&mut session, 1);
             parts.push(session.captured());
-            let watch = Watch { taps: points.clone(), edits: vec![Point::new(0, Kind::MlpOut)], ..Watch::default() };
+            let watch = Watch { edits: vec![Point::new(0, Kind::MlpOut)], ..Watch::taps(&points) };
             let probe = pollster::block_on(Probe::new(model, &Purpose::Trace, watch)).unwrap();
             let look = Look { edits, ..Look::new(session.tokens()) };
             let whole = probe.run_blocking(&[look]).unwrap().remove(0).trace;
@@ -137,4 +141,90 @@ fn tokens_that_are_run_again() {
     assert_ne!(row(&edited), row(&cut));
     let wrong = decoder.session(watching(&[Point::new(99, Kind::Z)], &[]));
     assert!(matches!(wrong, Err(Error::Input(ref what)) if what.contains("blocks.99")), "{wrong:?}");
+}
+
+/// The part of a trace that a tap shows, of tokens from the first on.
+fn part(whole: &Trace, tap: &Tap, decoder: &Decoder) -> Vec<u32> {
+    let spec = decoder.model().spec();
+    let (tensor, heads, rows) = (&whole.tensors[&tap.point], tap.heads(spec), tap.rows(whole.ids.len()));
+    let all = tap.point.heads(spec);
+    match tap.point.kind {
+        Kind::Pattern => {
+            let keys = tensor.shape[2];
+            let row = |head: usize, row: usize| &tensor.data[(head * tensor.shape[1] + row) * keys..][..keys];
+            bits(&heads.flat_map(|head| rows.clone().flat_map(move |at| row(head, at))).copied().collect::<Vec<_>>())
+        }
+        _ => {
+            let size = tensor.data.len() / tensor.shape[0] / all;
+            let row = |at: usize| &tensor.data[(at * all + heads.start) * size..(at * all + heads.end) * size];
+            bits(&rows.flat_map(row).copied().collect::<Vec<_>>())
+        }
+    }
+}
+
+/// Narrowed taps of sessions, of prompt and continuation, alone and beside sessions with other taps: to the bit what taps of
+/// whole points show.
+#[test]
+fn some_tokens_and_heads_of_a_session() {
+    for name in ["qwen3_norm", "gemma2_odd", "neox_parallel"] {
+        let (decoder, ids) = decoder(name);
+        let spec = decoder.model().spec();
+        let n = ids.len();
+        assert!(n > 6, "{name}");
+        let points = Point::of_model(spec);
+        let narrowed = |tokens: std::ops::Range<usize>, head: usize| -> Vec<Tap> {
+            let head = |point: &Point| head % point.heads(spec);
+            let of = |point: &Point| match point.kind.has_heads() {
+                true => Tap::from(point).of_heads(head(point)..head(point) + 1).of_tokens(tokens.clone()),
+                false => Tap::from(point).of_tokens(tokens.clone()),
+            };
+            points.iter().map(of).collect()
+        };
+        let mixed = vec![
+            Tap::from(Point::new(0, Kind::Z)).of_heads(1..2),
+            Tap::from(Point::new(1, Kind::ResidPost)).of_tokens(1..3),
+            Tap::from(Point::new(1, Kind::Pattern)).of_tokens(2..n + 2),
+            Tap::from(Point::new(1, Kind::V)),
+        ];
+        let choices = [narrowed(2..5, 0), narrowed(n - 2..n + 3, 1), narrowed(n + 1..n + 2, 0), mixed];
+        let taps = std::iter::once(points.iter().map(Tap::from).collect()).chain(choices.iter().cloned());
+        let mut sessions: Vec<_> = taps.map(|taps| decoder.session(tapping(taps, &[])).unwrap()).collect();
+        sessions.iter_mut().for_each(|session| session.prefill_blocking(&ids).unwrap());
+        for _ in 0..5 {
+            let [a, b, c, d, e] = &mut sessions[..] else { unreachable!() };
+            decoder.step_blocking(&mut [a, b, c, d, e]).unwrap();
+        }
+        let mut traces = sessions.iter_mut().map(|session| session.captured());
+        let (first, whole) = traces.next().unwrap();
+        assert_eq!((first, whole.ids.len()), (0, n + 4));
+        for (taps, (first, trace)) in choices.iter().zip(traces) {
+            assert_eq!((first, &trace.ids, trace.tensors.len()), (0, &whole.ids, taps.len()), "{name}");
+            for tap in taps {
+                let found = &trace.tensors[&tap.point];
+                assert_eq!(found.shape, tap.shape(spec, n + 4), "{name}: {tap}");
+                assert_eq!(bits(&found.data), part(&whole, tap, &decoder), "{name}: {tap}");
+            }
+        }
+    }
+}
+
+#[test]
+fn taps_of_nothing_are_refused() {
+    let (decoder, _) = decoder("llama_gqa");
+    let z = || Tap::from(Point::new(0, Kind::Z));
+    let wrong = [
+        (vec![z().of_heads(99..100)], "99..100"),
+        (vec![z().of_tokens(3..3)], "no token"),
+        (vec![Tap::from(Point::new(0, Kind::ResidMid)).of_heads(0..1)], "has none"),
+        (vec![z(), z().of_tokens(0..1)], "tapped twice"),
+    ];
+    for (taps, what) in wrong {
+        let found = decoder.session(tapping(taps, &[]));
+        assert!(matches!(found, Err(Error::Input(ref said)) if said.contains(what)), "{found:?}");
+    }
+    // tokens that have not come yet are nothing
+    let mut session = decoder.session(tapping(vec![z().of_tokens(50..51)], &[])).unwrap();
+    session.prefill_blocking(&[1, 2, 3]).unwrap();
+    let (first, trace) = session.captured();
+    assert!(first == 0 && trace.ids.len() == 2 && trace.tensors.is_empty());
 }

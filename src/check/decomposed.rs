@@ -59,7 +59,7 @@ pub(super) fn edits(gpu: &Gpu, random: &mut Random, model: &Model) -> Result<f64
     let ids = ids(random, 19);
     let plain = traced(gpu, model, &ids, &points)?;
     let weights = upload(gpu, model)?;
-    let watch = Watch { taps: points.clone(), edits: points, ..Watch::default() };
+    let watch = Watch { edits: points.clone(), ..Watch::taps(&points) };
     let choices = Choices::of(gpu.capabilities());
     let recording = record(&model.spec, &model.tensors, &Purpose::Trace, choices, &watch);
     let program = Program::new(gpu, recording, weights)?;

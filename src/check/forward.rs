@@ -242,7 +242,7 @@ impl Model {
         pass(Kind::ResidPre, &x);
         let z = self.attend(l, block, &before(&x, block.attention_norm), &mut pass);
         pass(Kind::Z, &z);
-        let split = reference::split_heads(&z, spec.num_attention_heads, spec.head_size);
+        let split = reference::split_heads(&z, spec.num_attention_heads, spec.head_size, 0..spec.num_attention_heads);
         pass(Kind::Result, &self.product(&split, &block.o.weight, &[], Activation::None));
         pass(Kind::AttnSkip, &x);
         let term = normed(&self.linear(&z, &block.o, Activation::None), block.attention_post_norm);

@@ -38,6 +38,8 @@ pub(crate) mod soft_cap;
 pub(crate) mod softmax;
 pub(crate) mod split_heads;
 pub(crate) mod summarize;
+pub(crate) mod surprise;
+pub(crate) mod take;
 mod vectors;
 
 pub use case::{Case, Fault, Inputs, Plan, Size, relative_error};
@@ -86,6 +88,8 @@ pub fn plans() -> Vec<Plan> {
         logit_stats::plans,
         split_heads::plans,
         summarize::plans,
+        take::plans,
+        surprise::plans,
     ];
     makers.iter().flat_map(|make| make()).collect()
 }

@@ -23,7 +23,7 @@ use crate::kernels::attention::{PAGE, SPLIT};
 use crate::kernels::sample::NO_TOKEN;
 use crate::model::{Files, LoadOptions, Model};
 use crate::schedule::{Batch, Dims, DispatchTime, Outcome, Program, Purpose, Watch, record};
-use crate::stream::{Edit, Point, Trace, Uploaded, edited_points};
+use crate::stream::{Edit, Tap, Trace, Uploaded, edited_points};
 use pool::Pool;
 
 /// A language model on the GPU: cheap to clone, `Send + Sync`, shared by all of its sessions.
@@ -134,10 +134,7 @@ impl Decoder {
     pub fn session(&self, options: SessionOptions) -> Result<Session> {
         options.sampling.validate()?;
         self.check_edits(&options.edits)?;
-        let known = Point::of_model(&self.0.model.spec);
-        if let Some(point) = options.taps.iter().find(|point| !known.contains(point)) {
-            return Err(Error::Input(format!("{point} is no stream point of this model")));
-        }
+        Tap::check_all(&options.taps, &self.0.model.spec)?;
         self.reserve(options.reserve.min(self.max_tokens()))?;
         Ok(Session::new(self.clone(), options))
     }
@@ -193,13 +190,19 @@ impl Decoder {
     ///
     /// # Errors
     /// As [`Model::trace`].
-    pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        self.0.model.trace(ids, points).await
+    pub async fn trace<T>(&self, ids: &[u32], taps: &[T]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        self.0.model.trace(ids, taps).await
     }
 
     /// [`Decoder::trace`], blocking the calling thread.
-    pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        self.0.model.trace_blocking(ids, points)
+    pub fn trace_blocking<T>(&self, ids: &[u32], taps: &[T]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        self.0.model.trace_blocking(ids, taps)
     }
 
     /// The model, with its spec and tokenizer.
@@ -343,9 +346,18 @@ impl Decoder {
     /// The programs for what sessions edit and watch, made when they are first asked for; `None` where that is nothing.
     async fn programs(&self, sessions: &[&mut Session]) -> Result<Option<Arc<Programs>>> {
         let options = || sessions.iter().map(|session| &session.options);
-        let mut taps: Vec<Point> = options().flat_map(|options| options.taps.iter().copied()).collect();
-        taps.sort();
-        taps.dedup();
+        // of each point what any of them watches now; which tokens these are is the sessions' own affair
+        let mut taps: Vec<Tap> = Vec::new();
+        for tap in sessions.iter().flat_map(|session| session.tapped()) {
+            match taps.iter_mut().find(|known| known.point == tap.point) {
+                Some(known) => {
+                    let both = known.heads.take().zip(tap.heads);
+                    known.heads = both.map(|(a, b)| a.start.min(b.start)..a.end.max(b.end));
+                }
+                None => taps.push(Tap { tokens: None, ..tap }),
+            }
+        }
+        taps.sort_by_key(|tap| tap.point);
         let edits = edited_points(options().flat_map(|options| &*options.edits));
         let watch = Watch { taps, edits, ..Watch::default() };
         if watch.edits.is_empty() && watch.taps.is_empty() {

@@ -8,7 +8,7 @@ use super::{Decoder, Sampling};
 use crate::error::{Error, Result};
 use crate::kernels::attention::PAGE;
 use crate::schedule::{Batch, Recording};
-use crate::stream::{Captured, Edit, Point, Trace, Uploaded, enter};
+use crate::stream::{Captured, Edit, Tap, Trace, Uploaded, enter};
 use crate::task::Task;
 
 /// How a session goes on.
@@ -22,8 +22,9 @@ pub struct SessionOptions {
     pub reserve: usize,
     /// What is changed in the stream, of prompt and continuation alike, at positions in the whole text.
     pub edits: Arc<[Edit]>,
-    /// Points of the stream that are watched as the text is read and written, for [`Session::captured`].
-    pub taps: Arc<[Point]>,
+    /// Points of the stream that are watched as the text is read and written, for [`Session::captured`]; narrowed ones at
+    /// positions in the whole text.
+    pub taps: Arc<[Tap]>,
     /// Cancels prefill and decoding, and watches prefill; progress is in tokens.
     pub task: Task,
 }
@@ -154,7 +155,8 @@ impl Session {
     /// What has passed the [taps](SessionOptions::taps) since the last time, and the position of its first token: a row for each
     /// token that was run since, so all but the last, which runs when the next is asked for. A token that is run again,
     /// after the text was truncated or its edits were changed, takes the place of what is there, and of what follows it. Of
-    /// a pattern, `[heads, tokens, keys]`, keys are all tokens up to the last of these.
+    /// a pattern, `[heads, tokens, keys]`, keys are all tokens up to the last of these. Of a narrowed tap there are only its own
+    /// tokens, and nothing where none of them was run.
     pub fn captured(&mut self) -> (usize, Trace) {
         std::mem::take(&mut self.captured).trace(&self.tokens, self.decoder.model().spec())
     }
@@ -162,7 +164,22 @@ impl Session {
     /// Keeps what passed this session's taps of the tokens behind the cached ones, which stand in some of a batch's rows.
     pub(super) fn capture(&mut self, recording: &Recording, captures: &[Vec<f32>], rows: Range<usize>, all: usize) {
         let (taps, spec) = (&self.options.taps, self.decoder.model().spec());
-        self.captured.push(spec, taps, recording, captures, rows, all, self.cached);
+        if !taps.is_empty() {
+            self.captured.push(spec, taps, recording, captures, rows, all, self.cached);
+        }
+    }
+
+    /// The taps that watch the token which is run next.
+    pub(super) fn tapped(&self) -> impl Iterator<Item = Tap> {
+        let watches = |tap: &&Tap| tap.tokens.as_ref().is_none_or(|tokens| tokens.contains(&self.cached));
+        self.options.taps.iter().filter(watches).cloned()
+    }
+
+    /// How many of the next tokens, so many at most, are watched by the same taps.
+    fn alike(&self, count: usize) -> usize {
+        let ranges = self.options.taps.iter().filter_map(|tap| tap.tokens.as_ref());
+        let edges = ranges.flat_map(|tokens| [tokens.start, tokens.end]).filter(|&edge| edge > self.cached);
+        edges.map(|edge| edge - self.cached).chain([count]).min().unwrap_or(count)
     }
 
     /// Another session with the same tokens, which goes its own way. Pages are shared until one of the two writes. What was
@@ -245,7 +262,7 @@ impl Session {
         let start = self.cached;
         while self.cached < target {
             self.options.task.check()?;
-            let count = self.decoder.chunk(self.cached, target - self.cached);
+            let count = self.alike(self.decoder.chunk(self.cached, target - self.cached));
             let decoder = self.decoder.clone();
             decoder.prefill(self, count).await?;
             self.options.task.report((self.cached - start) as u64, (target - start) as u64);

@@ -54,6 +54,8 @@ sources![
     "softmax",
     "split_heads",
     "summarize",
+    "surprise",
+    "take",
     "bench/copy",
     "bench/fma_f16",
     "bench/fma_f32",

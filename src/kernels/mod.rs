@@ -25,6 +25,8 @@ pub mod soft_cap;
 pub mod softmax;
 pub mod split_heads;
 pub mod summarize;
+pub mod surprise;
+pub mod take;
 mod weight;
 
 pub use weight::{WeightType, padded};
@@ -68,6 +70,8 @@ pub const KERNELS: &[Kernel] = &[
     logit_stats::KERNEL,
     split_heads::KERNEL,
     summarize::KERNEL,
+    take::KERNEL,
+    surprise::KERNEL,
 ];
 
 /// What forms need in which 8 neighbours hand around what each has loaded: they are in one subgroup.

@@ -1,5 +1,7 @@
 //! Host half of `shaders/split_heads.wgsl`: a row of all heads becomes a row for each.
 
+use std::ops::Range;
+
 use super::{Kernel, ParamType::U32, Variant, read, write};
 use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
 
@@ -8,22 +10,22 @@ pub const KERNEL: Kernel = Kernel {
     name: "split_heads",
     token_local: true,
     variants,
-    params: &[("rows", U32), ("heads", U32), ("head_size", U32), ("first", U32)],
+    params: &[("rows", U32), ("heads", U32), ("head_size", U32), ("first", U32), ("wanted", U32)],
 };
 
 /// Each head alone.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SplitHeads {
     /// f32 `[tokens, heads, head_size]`.
     pub z: Slot,
-    /// f32 `[tokens, heads, heads · head_size]`, of those tokens that are wanted.
+    /// f32 `[tokens, wanted, heads · head_size]`.
     pub split: Slot,
-    /// The first token that is wanted.
-    pub first_row: usize,
-    /// How many are.
+    /// Rows of z.
     pub tokens: Extent,
     /// Heads.
     pub heads: usize,
+    /// Those that are wanted.
+    pub wanted: Range<usize>,
     /// Elements of a head.
     pub head_size: usize,
 }
@@ -39,14 +41,16 @@ fn variants() -> Vec<Variant> {
 impl SplitHeads {
     /// The dispatch.
     pub fn dispatch(&self) -> Dispatch {
-        let elements = self.heads * self.heads * self.head_size;
+        let (wanted, columns) = (self.wanted.len(), self.heads * self.head_size);
+        let elements = wanted * columns;
         Dispatch {
             variant: variant(),
             params: vec![
-                Word::Extent(Extent::new(self.tokens.times * self.heads as u64, self.tokens.dim)),
+                Word::Extent(Extent::new(self.tokens.times * wanted as u64, self.tokens.dim)),
                 Word::U32(self.heads as u32),
                 Word::U32(self.head_size as u32),
-                Word::U32(self.first_row as u32),
+                Word::U32(self.wanted.start as u32),
+                Word::U32(wanted as u32),
             ],
             bindings: vec![self.z, self.split],
             grid: Grid::new(Extent::new(self.tokens.times * elements as u64, self.tokens.dim), 64),

@@ -19,7 +19,7 @@ use crate::files::{
 };
 use crate::gpu::Gpu;
 use crate::schedule::{Batch, Choices, Head, Purpose, Recording, Watch, record};
-use crate::stream::{Edit, Look, Point, Probe, Trace, edited_points};
+use crate::stream::{Edit, Look, Probe, Tap, Trace, edited_points};
 use crate::task::Task;
 use crate::tune::Table;
 
@@ -212,35 +212,48 @@ impl Model {
         self.weight_bytes
     }
 
-    /// Runs one sequence of ids, taken as they are, and brings back what passed the points.
+    /// Runs one sequence of ids, taken as they are, and brings back what passed the points: [`Point`]s, or [`Tap`]s that are
+    /// narrowed to some tokens and heads.
     ///
     /// # Errors
-    /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary; [`Error::OutOfMemory`],
+    /// [`Error::Input`] for no ids, too many, or one beyond the vocabulary, and as [`Tap::check`]; [`Error::OutOfMemory`],
     /// [`Error::DeviceLost`].
-    pub async fn trace(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        self.trace_edited(ids, points, &[]).await
+    pub async fn trace<T>(&self, ids: &[u32], taps: &[T]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        self.trace_edited(ids, taps, &[]).await
     }
 
     /// [`Model::trace`], blocking the calling thread.
-    pub fn trace_blocking(&self, ids: &[u32], points: &[Point]) -> Result<Trace> {
-        pollster::block_on(self.trace(ids, points))
+    pub fn trace_blocking<T>(&self, ids: &[u32], taps: &[T]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        pollster::block_on(self.trace(ids, taps))
     }
 
     /// [`Model::trace`] of a sequence in whose stream something is changed.
     ///
     /// # Errors
     /// As [`Model::trace`], and [`Error::Input`] for an edit that the model cannot have.
-    pub async fn trace_edited(&self, ids: &[u32], points: &[Point], edits: &[Edit]) -> Result<Trace> {
+    pub async fn trace_edited<T>(&self, ids: &[u32], taps: &[T], edits: &[Edit]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
         edits.iter().try_for_each(|edit| edit.check(&self.spec))?;
-        let watch = Watch { edits: edited_points(edits), ..Watch::taps(points) };
+        let watch = Watch { edits: edited_points(edits), ..Watch::taps(taps) };
         let probe = Probe::new(self, &Purpose::Trace, watch).await?;
         let mut seen = probe.run(&[Look { edits, ..Look::new(ids) }]).await?;
         Ok(seen.remove(0).trace)
     }
 
     /// [`Model::trace_edited`], blocking the calling thread.
-    pub fn trace_edited_blocking(&self, ids: &[u32], points: &[Point], edits: &[Edit]) -> Result<Trace> {
-        pollster::block_on(self.trace_edited(ids, points, edits))
+    pub fn trace_edited_blocking<T>(&self, ids: &[u32], taps: &[T], edits: &[Edit]) -> Result<Trace>
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        pollster::block_on(self.trace_edited(ids, taps, edits))
     }
 
     /// Tries what a recording runs besides what was tried at load.

@@ -71,7 +71,7 @@ impl Model {
             scratch: Vec::new(),
             captures: Vec::new(),
             sites: Vec::new(),
-            only: None,
+            least: 0,
             held: false,
             resumed: 0,
             output: Some((Slot::Stream, Extent::new(columns as u64, Dim::Tokens))),

@@ -24,6 +24,8 @@ mod soft_cap;
 mod softmax;
 mod split_heads;
 mod summarize;
+mod surprise;
+mod take;
 
 pub use attention::{AttentionInput, Span, attention};
 pub use attention_merge::attention_merge;
@@ -49,3 +51,5 @@ pub use soft_cap::soft_cap;
 pub use softmax::softmax;
 pub use split_heads::split_heads;
 pub use summarize::summarize;
+pub use surprise::surprise;
+pub use take::take;

@@ -232,12 +232,11 @@ impl Batch {
         if self.tile != recording.tile {
             return Err(Error::Input(format!("a batch of tiles of {}, for tiles of {}", self.tile, recording.tile)));
         }
-        if let Some(only) = &recording.only {
-            let (tokens, sequences) = (self.tokens.len(), self.sequences.len());
-            if only.end > tokens || sequences != 1 {
-                let what = format!("tokens {only:?} of a batch of {sequences} sequences, {tokens} tokens");
-                return Err(Error::Input(what));
-            }
+        let (least, tokens) = (recording.least, self.tokens.len());
+        let ends = self.sequences.iter().skip(1).map(|next| next[0] as usize).chain([tokens]);
+        let mut lengths = self.sequences.iter().zip(ends).map(|(own, end)| end - own[0] as usize);
+        if let Some(short) = lengths.find(|&length| length < least) {
+            return Err(Error::Input(format!("{least} tokens are watched in each text, and one has {short}")));
         }
         let (needs, has) = (self.needs, recording.bounds);
         if needs.ids > has.ids || needs.positions > has.positions || needs.types > has.types {
@@ -346,7 +345,7 @@ mod tests {
             scratch: Vec::new(),
             captures: Vec::new(),
             sites: Vec::new(),
-            only: None,
+            least: 0,
             held: false,
             resumed: 0,
             output: None,

@@ -257,14 +257,10 @@ impl Program {
         for run in commands.chunk_by(|a, b| !is_capture(a) && !is_capture(b)) {
             if let [Command::Capture(i)] = run {
                 let capture = &self.recording.captures[*i];
-                let (first, bytes) = (4 * (capture.first_row * capture.columns) as u64, 4 * capture.size.of(dims));
-                encoder.copy_buffer_to_buffer(
-                    workspace.buffer(capture.from)?,
-                    first,
-                    &workspace.captures[*i],
-                    0,
-                    bytes,
-                );
+                if let Some(from) = capture.from {
+                    let bytes = 4 * capture.size.of(dims);
+                    encoder.copy_buffer_to_buffer(workspace.buffer(from)?, 0, &workspace.captures[*i], 0, bytes);
+                }
                 continue;
             }
             let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -378,6 +374,11 @@ impl Drop for Running<'_> {
 impl Running<'_> {
     pub fn program(&self) -> &Program {
         self.lease.program
+    }
+
+    /// The batch's sizes.
+    pub fn dims(&self) -> &Dims {
+        &self.dims
     }
 
     /// A capture's buffer.

@@ -53,6 +53,8 @@ pub enum Slot {
     Input(Input),
     /// A buffer between two kernels, by its place in [`Recording::scratch`].
     Scratch(usize),
+    /// What comes back of a point, by its place in [`Recording::captures`], where a kernel writes it.
+    Capture(usize),
     /// Keys and values of a block, f32 `[rows, 2, key and value heads, head_size]`, in the decoder's pool of pages.
     Cache(usize),
 }
@@ -196,17 +198,17 @@ pub struct Scratch {
     pub size: Extent,
 }
 
-/// A copy of a buffer at some moment of the forward, and the points that it shows.
+/// What was in a buffer at some moment of the forward, and the points that it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
-    /// What is copied.
-    pub from: Slot,
-    /// The first row of it.
-    pub first_row: usize,
+    /// What is copied; nothing where a kernel writes the capture itself.
+    pub from: Option<Slot>,
     /// f32 elements.
     pub size: Extent,
     /// Elements in a row; each point is a range of columns.
     pub columns: usize,
+    /// Of a point with heads, which of them it shows; all, where nothing is said.
+    pub heads: Option<std::ops::Range<usize>>,
     /// Whether it shows what [`Summarize`](crate::kernels::summarize::Summarize) tells of its point.
     pub summary: bool,
     /// The points, and the columns where each begins and ends.
@@ -251,8 +253,8 @@ pub struct Recording {
     pub captures: Vec<Capture>,
     /// Where batches may edit it, in order.
     pub sites: Vec<Site>,
-    /// The only tokens that its captures show, where they do not show all: of batches of one sequence.
-    pub only: Option<std::ops::Range<usize>>,
+    /// Tokens that every sequence of a batch must have: narrowed taps read so far.
+    pub least: usize,
     /// Whether captures stay on the GPU.
     pub held: bool,
     /// Where it begins behind the embedding: the first so many sites, at which every row must be set.
@@ -356,6 +358,7 @@ impl Recording {
         match slot {
             Slot::Stream => 4 * self.d_model as u64 * u64::from(dims.tokens),
             Slot::Scratch(i) => 4 * self.scratch[i].size.of(dims),
+            Slot::Capture(i) => 4 * self.captures[i].size.of(dims),
             Slot::Input(input) => self.input_size(input) * u64::from(dims.get(input.dim())),
             Slot::Weight(_) | Slot::Cache(_) => 0,
         }

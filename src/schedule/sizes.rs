@@ -17,6 +17,8 @@ pub enum Dim {
     Keys,
     /// Tokens times keys: what one head's weights of attention are stored in.
     Pattern,
+    /// Sequences times keys: what one head's weights of one token of each sequence are stored in.
+    SequencePattern,
     /// Entries of the page tables.
     Pages,
     /// Pieces of [`SPLIT`] keys of the longest sequence.
@@ -69,6 +71,7 @@ impl Dims {
             Dim::Pairs => self.pairs,
             Dim::Keys => self.keys,
             Dim::Pattern => self.tokens.saturating_mul(self.keys),
+            Dim::SequencePattern => self.sequences.saturating_mul(self.keys),
             Dim::Pages => self.pages,
             Dim::Splits => self.splits,
             Dim::Partials => self.tiles.saturating_mul(self.splits),
@@ -140,6 +143,16 @@ impl Extent {
     /// `times · dim`.
     pub const fn new(times: u64, dim: Dim) -> Self {
         Extent { times, dim }
+    }
+
+    /// Elements of that many rows of so many columns, which are as many in every batch or whole rows of keys.
+    pub(crate) fn of_rows(self, columns: Extent) -> Extent {
+        let dim = match (self.dim, columns.dim) {
+            (rows, Dim::One) => rows,
+            (Dim::Sequences, _) => Dim::SequencePattern,
+            _ => Dim::Pattern,
+        };
+        Extent::new(self.times * columns.times, dim)
     }
 
     /// Its value for a batch.

@@ -149,6 +149,7 @@ impl Workspace {
         match slot {
             Slot::Stream => self.stream.as_entire_binding(),
             Slot::Scratch(i) => self.scratch[i].as_entire_binding(),
+            Slot::Capture(i) => self.captures[i].as_entire_binding(),
             Slot::Weight(i) => program.weights[i].as_entire_binding(),
             Slot::Cache(i) => cache[i].as_entire_binding(),
             Slot::Input(input) => {
@@ -163,6 +164,7 @@ impl Workspace {
         match slot {
             Slot::Stream => Ok(&self.stream),
             Slot::Scratch(i) => Ok(&self.scratch[i]),
+            Slot::Capture(i) => Ok(&self.captures[i]),
             Slot::Weight(_) | Slot::Input(_) | Slot::Cache(_) => Err(Error::Internal {
                 during: "copy of a slot".into(),
                 message: format!("{slot:?} does not belong to the workspace"),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::parts::widen;
-use super::{Look, Parts, Probe};
+use super::{Look, Parts, Point, Probe, Tap};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::schedule::{Purpose, Watch};
@@ -102,7 +102,8 @@ impl Model {
             return Err(Error::Input(format!("tokens {tokens:?} of {}", ids.len())));
         }
         let position = tokens.end - 1;
-        let watch = Watch { taps: Parts::points(&self.spec), only: Some(tokens), ..Watch::default() };
+        let tap = |point: &Point| Tap::from(point).of_tokens(tokens.clone());
+        let watch = Watch { taps: Parts::points(&self.spec).iter().map(tap).collect(), ..Watch::default() };
         let purpose = if self.spec.head.is_some() { Purpose::Score } else { Purpose::Trace };
         let probe = Probe::new(self, &purpose, watch).await?;
         let mut seen = probe.run(&[Look { position, ..Look::new(ids) }]).await?.remove(0);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::{Kind, Point, Tensor, Trace};
+use super::{Kind, Point, Tap, Tensor, Trace};
 use crate::model::Spec;
 use crate::schedule::Recording;
 
@@ -14,46 +14,71 @@ pub(crate) struct Captured {
     first: usize,
     /// How many there are.
     tokens: usize,
+    /// What each tap saw.
+    rows: BTreeMap<Point, Seen>,
+}
+
+/// What a tap saw of the tokens that it watches, which follow one another too.
+#[derive(Debug)]
+struct Seen {
+    tap: Tap,
+    /// Position of the first of them.
+    first: usize,
     /// A row for each; of a pattern `[heads, position + 1]`.
-    rows: BTreeMap<Point, Vec<Vec<f32>>>,
+    rows: Vec<Vec<f32>>,
+}
+
+impl Seen {
+    fn end_at(&mut self, position: usize) {
+        self.rows.truncate(position.saturating_sub(self.first));
+    }
 }
 
 impl Captured {
-    /// Appends some of a batch's rows: the tokens from `position` on.
+    /// Appends some of a batch's rows: the tokens from `position` on, all of which the same taps watch.
     #[expect(clippy::too_many_arguments, reason = "what was captured, and whose it is")]
     pub fn push(
         &mut self,
         spec: &Spec,
-        taps: &[Point],
+        taps: &[Tap],
         recording: &Recording,
         captures: &[Vec<f32>],
         rows: Range<usize>,
         all: usize,
         position: usize,
     ) {
-        if taps.is_empty() {
-            return;
-        }
         // what was run again is known anew, and what does not follow stands alone
         let known = position.checked_sub(self.first).filter(|&known| known <= self.tokens);
         if known.is_none() {
             self.first = position;
+            self.rows.clear();
         }
-        let known = known.unwrap_or(0);
-        self.tokens = known + rows.len();
-        self.rows.values_mut().for_each(|own| own.truncate(known));
-        for (capture, data) in recording.captures.iter().zip(captures).filter(|(capture, _)| !capture.summary) {
-            for (point, columns) in capture.points.iter().filter(|(point, _)| taps.contains(point)) {
-                let own = self.rows.entry(*point).or_default();
+        self.tokens = known.unwrap_or(0) + rows.len();
+        self.rows.values_mut().for_each(|seen| seen.end_at(position));
+        self.rows.retain(|_, seen| !seen.rows.is_empty());
+        for (capture, data) in recording.captures.iter().zip(captures) {
+            for (point, columns) in &capture.points {
+                let watches = |tap: &&Tap| tap.point == *point && tap.rows(usize::MAX).contains(&position);
+                let Some(tap) = taps.iter().find(watches) else { continue };
+                let new = || Seen { tap: tap.clone(), first: position, rows: Vec::new() };
+                let seen = self.rows.entry(*point).or_insert_with(new);
                 for (row, position) in rows.clone().zip(position..) {
-                    own.push(match point.kind {
+                    // another session may want other heads of the same point
+                    let (captured, own) = (capture.heads.clone().unwrap_or(0..point.heads(spec)), tap.heads(spec));
+                    let own = own.start - captured.start..own.end - captured.start;
+                    seen.rows.push(match point.kind {
                         Kind::Pattern => {
-                            let heads = point.heads(spec);
-                            let keys = data.len() / heads / all;
-                            let weights = data[row * heads * keys..][..heads * keys].chunks_exact(keys);
+                            let keys = data.len() / captured.len() / all;
+                            let weights =
+                                data[row * captured.len() * keys..][..captured.len() * keys].chunks_exact(keys);
+                            let weights = weights.skip(own.start).take(own.len());
                             weights.flat_map(|weights| &weights[..=position]).copied().collect()
                         }
-                        _ => data[row * capture.columns..][columns.clone()].to_vec(),
+                        _ => {
+                            let size = columns.len() / captured.len();
+                            let row = &data[row * capture.columns..][columns.clone()];
+                            row[own.start * size..own.end * size].to_vec()
+                        }
                     });
                 }
             }
@@ -63,26 +88,28 @@ impl Captured {
     /// Forgets tokens from a position on.
     pub fn end_at(&mut self, position: usize) {
         self.tokens = self.tokens.min(position.saturating_sub(self.first));
-        self.rows.values_mut().for_each(|own| own.truncate(self.tokens));
+        self.rows.values_mut().for_each(|seen| seen.end_at(position));
+        self.rows.retain(|_, seen| !seen.rows.is_empty());
     }
 
     /// The position of the first token, and all rows of a text's tokens.
     pub fn trace(self, ids: &[u32], spec: &Spec) -> (usize, Trace) {
         let Captured { first, tokens, rows } = self;
-        let tensor = |point: Point, rows: Vec<Vec<f32>>| match point.kind {
-            Kind::Pattern => {
-                let (heads, keys) = (point.heads(spec), first + tokens);
-                let mut data = vec![0.0; heads * tokens * keys];
-                for (query, row) in rows.iter().enumerate() {
-                    for (head, weights) in row.chunks_exact(row.len() / heads).enumerate() {
-                        data[(head * tokens + query) * keys..][..weights.len()].copy_from_slice(weights);
-                    }
-                }
-                Tensor { shape: vec![heads, tokens, keys], data }
+        let tensor = |Seen { tap, rows, .. }: Seen| {
+            let (heads, keys) = (tap.heads(spec).len(), first + tokens);
+            let shape = tap.shape_of(spec, rows.len(), keys);
+            if tap.point.kind != Kind::Pattern {
+                return Tensor { shape, data: rows.concat() };
             }
-            _ => Tensor { shape: point.shape(spec, tokens), data: rows.concat() },
+            let mut data = vec![0.0; heads * rows.len() * keys];
+            for (query, row) in rows.iter().enumerate() {
+                for (head, weights) in row.chunks_exact(row.len() / heads).enumerate() {
+                    data[(head * rows.len() + query) * keys..][..weights.len()].copy_from_slice(weights);
+                }
+            }
+            Tensor { shape, data }
         };
         let ids = ids.get(first..first + tokens).unwrap_or_default().to_vec();
-        (first, Trace { ids, tensors: rows.into_iter().map(|(point, rows)| (point, tensor(point, rows))).collect() })
+        (first, Trace { ids, tensors: rows.into_iter().map(|(point, seen)| (point, tensor(seen))).collect() })
     }
 }

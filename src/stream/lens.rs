@@ -15,12 +15,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::{Edit, Kind, Look, Point, Probe, Trace};
+use super::{Edit, Held, Kind, Look, Point, Probe, Tap};
 use crate::error::{Error, Result};
 use crate::files::Tokenizer;
 use crate::kernels::logit_stats::{FIRST, MOST, NOTHING};
 use crate::model::{Model, Placement};
-use crate::schedule::{Batch, Operation, Program, Purpose, Recording, RowEdit, Watch, record};
+use crate::schedule::{Batch, Operation, Program, Purpose, RowEdit, Watch, record};
 use crate::task::Task;
 
 /// A logit lens of a model: compiled once, for any number of texts.
@@ -118,10 +118,10 @@ impl<'m> Lens<'m> {
         let last = if spec.placement == Placement::Post { Kind::NormalizedResidPost } else { Kind::ResidPost };
         let mut points: Vec<_> = (0..blocks).map(|block| Point::new(block, Kind::ResidPre)).collect();
         points.push(Point::new(blocks.saturating_sub(1), last));
-        let watch = Watch { taps: points.clone(), edits: edits.to_vec(), ..Watch::default() };
+        let watch = Watch { edits: edits.to_vec(), held: true, ..Watch::taps(&points) };
         let probe = Probe::new(model, &Purpose::Trace, watch).await?;
         let normed = spec.final_norm && !spec.has_logits();
-        let taps = normed.then_some(Point::new(0, Kind::FinalNormalized)).into_iter().collect();
+        let taps = normed.then_some(Tap::from(Point::new(0, Kind::FinalNormalized))).into_iter().collect();
         let watch = Watch { taps, from: Some(blocks), ..Watch::default() };
         let recording = record(spec, tensors, &Purpose::Lens { top }, model.choices, &watch);
         let readout = if spec.has_logits() || normed {
@@ -153,21 +153,16 @@ impl<'m> Lens<'m> {
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub async fn read(&self, ids: &[u32], edits: &[Edit], token: Option<u32>, task: &Task) -> Result<LensView> {
         self.model.check_ids(token.as_slice())?;
-        let trace = self.probe.run(&[Look { edits, ..Look::new(ids) }]).await?.remove(0).trace;
-        let positions = match &self.readout {
-            Some(program) if self.model.spec.has_logits() => {
-                let mut tokens = Tokens { tokenizer: self.model.tokenizer().ok(), known: HashMap::new() };
-                let rows = self.through(program, &trace, token, task).await?;
-                rows.iter().map(|row| Reading::Distribution(self.distribution(row, &mut tokens))).collect()
-            }
-            Some(program) => self.cosines(&self.through(program, &trace, token, task).await?),
-            None => {
-                let d = self.model.spec.hidden_size;
-                let row = |(position, point)| Self::row(&trace, point, position, d).to_vec();
-                let all = (0..ids.len()).flat_map(|position| self.points.iter().map(move |&point| (position, point)));
-                self.cosines(&all.map(row).collect::<Vec<_>>())
-            }
+        let held = self.probe.hold(&[Look { edits, ..Look::new(ids) }])?;
+        let mut tokens = Tokens { tokenizer: self.model.tokenizer().ok(), known: HashMap::new() };
+        let mut positions = Vec::with_capacity(ids.len() * self.points.len());
+        let says = |rows: &[&[f32]], last: &[f32]| {
+            positions.extend(rows.iter().map(|row| match self.model.spec.has_logits() {
+                true => Reading::Distribution(self.distribution(row, &mut tokens)),
+                false => Reading::Cosine(cosine(row, last)),
+            }));
         };
+        self.through(&held, ids.len(), token, task, says).await?;
         let count = self.points.len();
         let of_row = |i| positions.iter().skip(i).step_by(count).cloned().collect();
         let rows = self.points.iter().enumerate().map(|(i, &point)| LensRow { point, positions: of_row(i) });
@@ -179,31 +174,27 @@ impl<'m> Lens<'m> {
         pollster::block_on(self.read(ids, edits, token, task))
     }
 
-    /// The stream's row of a token at a point.
-    fn row(trace: &Trace, point: Point, position: usize, columns: usize) -> &[f32] {
-        trace.tensors.get(&point).map_or(&[], |tensor| &tensor.data[position * columns..][..columns])
-    }
-
-    /// What the readout makes of each position's rows, one position behind another: a few at a time, so that the logits'
-    /// memory does not grow with the text.
+    /// What the readout makes of each position's rows, and of its final one, one position behind another: a few at a time, which
+    /// come from the GPU then, so that neither their memory nor the logits' grows with the text.
     async fn through(
         &self,
-        program: &Program,
-        trace: &Trace,
+        held: &Held<'_>,
+        tokens: usize,
         token: Option<u32>,
         task: &Task,
-    ) -> Result<Vec<Vec<f32>>> {
-        let (spec, count) = (&self.model.spec, self.points.len());
-        let most = self.most.min(program.max_tokens()).max(2);
+        mut says: impl FnMut(&[&[f32]], &[f32]),
+    ) -> Result<()> {
+        let count = self.points.len();
+        let most = self.readout.as_ref().map_or(ROWS, |program| self.most.min(program.max_tokens()).max(2));
         // each unit has its final row once more
         let own = most - 1;
-        let units = (0..trace.ids.len()).flat_map(|position| {
+        let units = (0..tokens).flat_map(|position| {
             (0..count).step_by(own).map(move |row| Unit { position, rows: row..count.min(row + own) })
         });
         let units: Vec<_> = units.collect();
-        let (mut results, total) = (Vec::new(), trace.ids.len() * count);
+        let (mut done, total) = (0, tokens * count);
         let mut rest = &units[..];
-        while !rest.is_empty() {
+        while let Some(first) = rest.first() {
             task.check()?;
             let mut rows = 0;
             let fits = rest.iter().take_while(|unit| {
@@ -212,40 +203,61 @@ impl<'m> Lens<'m> {
             });
             let (chunk, after) = rest.split_at(fits.count().max(1));
             rest = after;
-            let mut batch = Batch::of(program.recording());
-            chunk.iter().for_each(|unit| self.push(&mut batch, program.recording(), trace, unit, token));
-            let mut outcome = program.run(&batch).await?;
-            let output = if spec.has_logits() { outcome.output } else { outcome.captures.remove(0) };
-            let mut read = output.chunks_exact(output.len() / batch.dims().tokens as usize);
+            let end = chunk.last().map_or(first.position, |unit| unit.position) + 1;
+            let streams = held.read(0, &self.points, first.position..end).await?;
+            let all = chunk.iter().flat_map(|unit| {
+                let at = unit.position - first.position;
+                unit.rows.clone().chain([count - 1]).map(move |row| (row, at))
+            });
+            let columns = self.model.spec.hidden_size;
+            let row = |(row, at): (usize, usize)| {
+                streams.get(&self.points[row]).map_or(&[][..], |tensor| &tensor.data[at * columns..][..columns])
+            };
+            let all: Vec<&[f32]> = all.map(row).collect();
+            let output = match &self.readout {
+                Some(program) => self.read_out(program, chunk, &all, token).await?,
+                None => all.concat(),
+            };
+            let mut read = output.chunks_exact(output.len() / all.len());
             for unit in chunk {
-                results.extend(read.by_ref().take(unit.rows.len()).map(<[f32]>::to_vec));
-                read.next();
+                let rows: Vec<&[f32]> = read.by_ref().take(unit.rows.len()).collect();
+                says(&rows, read.next().unwrap_or_default());
+                done += rows.len();
             }
-            task.report(results.len() as u64, total as u64);
+            task.report(done as u64, total as u64);
         }
-        Ok(results)
+        Ok(())
     }
 
-    /// Rows of a position, and behind them the final one, each a token of its own.
-    fn push(&self, batch: &mut Batch, recording: &Recording, trace: &Trace, unit: &Unit, token: Option<u32>) {
-        let columns = self.model.spec.hidden_size;
-        let last = batch.dims().tokens as usize + unit.rows.len();
-        for row in unit.rows.clone().chain([self.points.len() - 1]) {
-            let place = batch.dims().tokens as usize;
-            // nothing turns them, and no table is looked into
-            batch.push([(0, 0, 0)], 0);
-            recording.pairs.iter().enumerate().for_each(|(i, &pairs)| batch.push_angles(i, &vec![0.0; 2 * pairs]));
-            let vector = batch.vector(Self::row(trace, self.points[row], unit.position, columns));
-            let operation = Operation::Set;
-            batch.edit(
-                &recording.sites,
-                0,
-                RowEdit { token: place, part: 0, columns: 0..columns, operation, alpha: 1.0, vector },
-            );
-            if self.model.spec.has_logits() {
-                batch.read(token, last);
+    /// What the readout makes of the rows of some units, each with its final one behind it.
+    async fn read_out(
+        &self,
+        program: &Program,
+        units: &[Unit],
+        rows: &[&[f32]],
+        token: Option<u32>,
+    ) -> Result<Vec<f32>> {
+        let has_logits = self.model.spec.has_logits();
+        let recording = program.recording();
+        let mut batch = Batch::of(recording);
+        let mut rest = rows.iter();
+        for unit in units {
+            let last = batch.dims().tokens as usize + unit.rows.len();
+            for row in rest.by_ref().take(unit.rows.len() + 1) {
+                let place = batch.dims().tokens as usize;
+                // nothing turns them, and no table is looked into
+                batch.push([(0, 0, 0)], 0);
+                recording.pairs.iter().enumerate().for_each(|(i, &pairs)| batch.push_angles(i, &vec![0.0; 2 * pairs]));
+                let (columns, operation, vector) = (0..row.len(), Operation::Set, batch.vector(row));
+                let edit = RowEdit { token: place, part: 0, columns, operation, alpha: 1.0, vector };
+                batch.edit(&recording.sites, 0, edit);
+                if has_logits {
+                    batch.read(token, last);
+                }
             }
         }
+        let mut outcome = program.run(&batch).await?;
+        Ok(if has_logits { outcome.output } else { outcome.captures.remove(0) })
     }
 
     fn distribution(&self, words: &[f32], tokens: &mut Tokens<'_>) -> Distribution {
@@ -264,18 +276,11 @@ impl<'m> Lens<'m> {
             rank: id(words[5]),
         }
     }
+}
 
-    /// Of each position's rows with its last.
-    fn cosines(&self, rows: &[Vec<f32>]) -> Vec<Reading> {
-        let cosine = |a: &[f32], b: &[f32]| {
-            let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
-            (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
-        };
-        let of_position = |rows: &[Vec<f32>]| -> Vec<Reading> {
-            rows.iter().map(|row| Reading::Cosine(cosine(row, &rows[rows.len() - 1]))).collect()
-        };
-        rows.chunks_exact(self.points.len()).flat_map(of_position).collect()
-    }
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()) as f32
 }
 
 /// Texts of tokens, each looked up once.

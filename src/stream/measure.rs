@@ -1,9 +1,10 @@
 //! Measures of a stream: what the blocks contribute, how much they change it, how alike they leave its tokens, what attention
 //! looks at. All of them are plain f64 arithmetic on a trace.
 
-use super::{Kind, Point, Trace};
+use super::{Kind, Look, Point, Probe, Trace};
 use crate::error::{Error, Result};
 use crate::model::{Model, Placement, Spec};
+use crate::schedule::{Purpose, Watch};
 
 /// What was measured of one text.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,12 +73,9 @@ impl Model {
     /// # Errors
     /// As [`Model::trace`].
     pub async fn measure(&self, ids: &[u32]) -> Result<Measures> {
-        let wanted = |point: &Point| {
-            let terms = matches!(point.kind, Kind::AttnOut | Kind::MlpOut | Kind::AttnSkip | Kind::MlpSkip);
-            terms || point.kind == Kind::Pattern || point.kind == Kind::ResidPre || *point == self.spec.last_point()
-        };
-        let points: Vec<_> = Point::of_model(&self.spec).into_iter().filter(wanted).collect();
-        Measures::of(&self.spec, &self.trace(ids, &points).await?)
+        let mut measuring = Measuring::new(ids.len());
+        by_block(self, ids, &Measuring::KINDS, |block, trace| measuring.push(&self.spec, block, &trace)).await?;
+        Ok(measuring.finish(ids))
     }
 
     /// [`Model::measure`], blocking the calling thread.
@@ -94,43 +92,90 @@ impl Spec {
     }
 }
 
-impl Measures {
-    /// Of a trace with the streams before blocks and behind the last, what sublayers add and what it is added to, and
-    /// patterns.
+/// What passes some kinds of points, block by block: the forward runs once, and no more than one block's is on the host.
+pub(super) async fn by_block(
+    model: &Model,
+    ids: &[u32],
+    kinds: &[Kind],
+    mut see: impl FnMut(usize, Trace) -> Result<()>,
+) -> Result<()> {
+    let known = Point::of_model(&model.spec);
+    let of_block = |block| kinds.iter().map(move |&kind| Point::new(block, kind)).filter(|point| known.contains(point));
+    let blocks = 0..model.spec.num_hidden_layers;
+    let points: Vec<_> = blocks.clone().flat_map(of_block).collect();
+    let watch = Watch { held: true, ..Watch::taps(&points) };
+    let probe = Probe::new(model, &Purpose::Trace, watch).await?;
+    let held = probe.hold(&[Look::new(ids)])?;
+    for block in blocks {
+        let tensors = held.read(0, &of_block(block).collect::<Vec<_>>(), 0..ids.len()).await?;
+        see(block, Trace { ids: ids.to_vec(), tensors })?;
+    }
+    Ok(())
+}
+
+/// Measures that are taken block by block.
+pub(super) struct Measuring {
+    blocks: Vec<BlockMeasures>,
+    rollout: Vec<Vec<f64>>,
+    /// X Xᵀ of the stream before each block, and behind the last one that was pushed.
+    grams: Vec<Vec<f64>>,
+}
+
+impl Measuring {
+    /// What a block's trace must have, as far as the model has it: its input and output, what sublayers add and what that is
+    /// added to, and the pattern.
+    pub const KINDS: [Kind; 8] = [
+        Kind::ResidPre,
+        Kind::Pattern,
+        Kind::AttnSkip,
+        Kind::AttnOut,
+        Kind::MlpSkip,
+        Kind::MlpOut,
+        Kind::ResidPost,
+        Kind::NormalizedResidPost,
+    ];
+
+    /// Of a text of that many tokens.
+    pub fn new(tokens: usize) -> Self {
+        Measuring { blocks: Vec::new(), rollout: identity(tokens), grams: Vec::new() }
+    }
+
+    /// Takes the next block's measures.
     ///
     /// # Errors
     /// [`Error::Input`] naming a point that the trace does not have.
-    pub fn of(spec: &Spec, trace: &Trace) -> Result<Self> {
-        let seen = |block: usize, kind: Kind| {
+    pub fn push(&mut self, spec: &Spec, block: usize, trace: &Trace) -> Result<()> {
+        let seen = |kind: Kind| {
             let point = Point::new(block, kind);
             let tensor = trace.tensors.get(&point).map(|tensor| &tensor.data[..]);
             tensor.ok_or_else(|| Error::Input(format!("the trace has no {point}")))
         };
-        let (d, tokens, layers) = (spec.hidden_size, trace.ids.len(), spec.num_hidden_layers);
-        let last = spec.last_point();
-        let mut streams = (0..layers).map(|l| seen(l, Kind::ResidPre)).collect::<Result<Vec<_>>>()?;
-        streams.push(seen(last.block, last.kind)?);
-        let mut blocks = Vec::new();
-        let mut rollout = identity(tokens);
-        for l in 0..layers {
-            let pattern = seen(l, Kind::Pattern)?;
-            rollout = product(&half_attention(pattern, tokens), &rollout);
-            let output = streams[l + 1];
-            let (median, largest) = magnitudes(output);
-            blocks.push(BlockMeasures {
-                attention: contribution(seen(l, Kind::AttnOut)?, seen(l, Kind::AttnSkip)?, d),
-                mlp: contribution(seen(l, Kind::MlpOut)?, seen(l, Kind::MlpSkip)?, d),
-                influence: 1.0 - mean(rows(streams[l], d).zip(rows(output, d)).map(|(x, y)| cosine(x, y))),
-                rank_residual: rank_residual(output, d),
-                massive: massive(output, d, median),
-                median,
-                largest,
-                sinks: pattern.chunks_exact(tokens * tokens).map(|head| sink(head, tokens)).collect(),
-            });
+        let (d, tokens) = (spec.hidden_size, trace.ids.len());
+        let (input, output, pattern) = (seen(Kind::ResidPre)?, seen(spec.last_point().kind)?, seen(Kind::Pattern)?);
+        let (median, largest) = magnitudes(output);
+        self.blocks.push(BlockMeasures {
+            attention: contribution(seen(Kind::AttnOut)?, seen(Kind::AttnSkip)?, d),
+            mlp: contribution(seen(Kind::MlpOut)?, seen(Kind::MlpSkip)?, d),
+            influence: 1.0 - mean(rows(input, d).zip(rows(output, d)).map(|(x, y)| cosine(x, y))),
+            rank_residual: rank_residual(output, d),
+            massive: massive(output, d, median),
+            median,
+            largest,
+            sinks: pattern.chunks_exact(tokens * tokens).map(|head| sink(head, tokens)).collect(),
+        });
+        self.rollout = product(&half_attention(pattern, tokens), &self.rollout);
+        if self.grams.is_empty() {
+            self.grams.push(centred_gram(input, d));
         }
-        let grams: Vec<_> = streams.iter().map(|stream| centred_gram(stream, d)).collect();
+        self.grams.push(centred_gram(output, d));
+        Ok(())
+    }
+
+    /// All of them.
+    pub fn finish(self, ids: &[u32]) -> Measures {
+        let Measuring { blocks, rollout, grams } = self;
         let cka = grams.iter().map(|x| grams.iter().map(|y| alignment(x, y)).collect()).collect();
-        Ok(Measures { ids: trace.ids.clone(), blocks, cka, rollout })
+        Measures { ids: ids.to_vec(), blocks, cka, rollout }
     }
 }
 
@@ -331,10 +376,12 @@ mod tests {
         let tensor = Tensor { shape: vec![2, 2], data: vec![1.0, 0.0, 0.0, 2.0] };
         let kinds = [Kind::ResidPre, Kind::NormalizedResidPost, Kind::Pattern, Kind::AttnOut, Kind::AttnSkip];
         for kind in kinds.into_iter().chain([Kind::MlpOut, Kind::MlpSkip]) {
-            assert!(Measures::of(&spec, &trace).is_err(), "before {kind:?}");
+            assert!(Measuring::new(2).push(&spec, 0, &trace).is_err(), "before {kind:?}");
             trace.tensors.insert(Point::new(0, kind), tensor.clone());
         }
-        let measures = Measures::of(&spec, &trace).unwrap();
+        let mut measuring = Measuring::new(2);
+        measuring.push(&spec, 0, &trace).unwrap();
+        let measures = measuring.finish(&trace.ids);
         // what a block leaves as it was has no influence
         assert!(measures.blocks[0].influence.abs() < 1e-12);
         assert!(measures.cka[0].iter().all(|x| (x - 1.0).abs() < 1e-12));

@@ -1,6 +1,7 @@
-//! Stream points, with TransformerLens' spelling: the table of all kinds, their names, and the `--points` syntax.
+//! Stream points, with TransformerLens' spelling: the table of all kinds, their names.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -191,6 +192,28 @@ impl Point {
     }
 }
 
+impl Point {
+    /// Whether an entry of a list of points names it, in a model of so many blocks: `all`, its full name, or its kind's, with
+    /// blocks or without.
+    pub(super) fn is_named(&self, entry: &str, blocks: usize) -> bool {
+        let row = self.kind.row();
+        if entry == "all" {
+            return row.in_all;
+        }
+        if entry == self.to_string() {
+            return true;
+        }
+        let (kind, of) = match entry.split_once('@') {
+            Some((kind, of)) => (kind, Some(range(of).filter(|of| of.end <= blocks))),
+            None => (entry, None),
+        };
+        let last = row.name.rsplit("hook_").next();
+        let named = kind == row.name || Some(kind) == last || Some(kind) == row.short;
+        let inside = |of: Option<Range<usize>>| of.is_some_and(|of| of.contains(&self.block));
+        named && of.is_none_or(|of| row.per_block && inside(of))
+    }
+}
+
 impl fmt::Display for Point {
     /// The full name, such as `blocks.3.hook_resid_mid`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -214,53 +237,18 @@ impl FromStr for Point {
     }
 }
 
-/// Points from a comma-separated list: full names, kinds for every block (`resid_post`, `attn.hook_q`, `t1`…`t5`, `h`),
-/// kinds of one block (`resid_post@3`), or `all` (all but the patterns). The order is the stream's, without repeats.
-///
-/// # Errors
-/// [`Error::Input`] naming the first entry that is no point of the model.
-pub fn parse_points(text: &str, spec: &Spec) -> Result<Vec<Point>> {
-    let (model, blocks) = (Point::of_model(spec), spec.num_hidden_layers);
-    let mut wanted = Vec::new();
-    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
-        let found: Vec<_> = model.iter().copied().filter(|point| matches(entry, *point)).collect();
-        if found.is_empty() {
-            return Err(Error::Input(format!(
-                "{entry} is no stream point of this {} of {blocks} blocks: use all, resid_post, resid_post@3, t1 to t5 \
-                 (t3 and h in post-norm models only), or a full name such as blocks.0.hook_attn_out",
-                spec.model_type
-            )));
-        }
-        wanted.extend(found);
+/// A number as a range of itself alone, or a range.
+pub(super) fn range(text: &str) -> Option<Range<usize>> {
+    match text.split_once("..") {
+        Some((first, end)) => Some(first.parse().ok()?..end.parse().ok()?),
+        None => text.parse().ok().and_then(|only: usize| Some(only..only.checked_add(1)?)),
     }
-    if wanted.is_empty() {
-        return Err(Error::Input("no stream points were given".into()));
-    }
-    wanted.sort_by_key(|point| model.iter().position(|p| p == point));
-    wanted.dedup();
-    Ok(wanted)
-}
-
-fn matches(entry: &str, point: Point) -> bool {
-    let row = point.kind.row();
-    if entry == "all" {
-        return row.in_all;
-    }
-    if entry == point.to_string() {
-        return true;
-    }
-    let (kind, block) = match entry.split_once('@') {
-        Some((kind, block)) => (kind, Some(block)),
-        None => (entry, None),
-    };
-    let last = row.name.rsplit("hook_").next();
-    let named = kind == row.name || Some(kind) == last || Some(kind) == row.short;
-    named && block.is_none_or(|block| row.per_block && block.parse() == Ok(point.block))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::parse_points;
 
     fn spec(placement: Placement) -> Spec {
         Spec { placement, num_hidden_layers: 2, ..Spec::neutral() }

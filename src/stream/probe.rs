@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::edit::{Uploaded, enter};
-use super::{Edit, Kind, Point, Tensor, Trace};
+use super::{Edit, Held, Kind, Point, Summary, Tap, Tensor, Trace};
 use crate::error::{Error, Result};
 use crate::files::Encoded;
-use crate::kernels::summarize::NUMBERS;
+use crate::kernels::summarize::MOST;
 use crate::model::Model;
-use crate::schedule::{Batch, Operation, Outcome, Program, Purpose, RowEdit, Running, Watch, record};
+use crate::schedule::{Batch, Operation, Outcome, Program, Purpose, RowEdit, Watch, record};
 
 /// A forward of a model for instruments: compiled once, run for any number of sequences.
 pub struct Probe<'m> {
@@ -46,39 +46,10 @@ impl<'a> Look<'a> {
 pub struct Seen {
     /// The points that are watched.
     pub trace: Trace,
-    /// The points of which a summary comes back, `[tokens, heads, 4]`: norm, mean, element of largest magnitude, its place.
-    pub summaries: BTreeMap<Point, Tensor>,
+    /// The points of which a summary comes back.
+    pub summaries: BTreeMap<Point, Summary>,
     /// The purpose's own result: the logits of [`Purpose::Score`], the vector of [`Purpose::Embed`].
     pub output: Vec<f32>,
-}
-
-/// Captures on the GPU; they are the next forward's as soon as this is dropped.
-pub struct Held<'p> {
-    running: Running<'p>,
-}
-
-/// A point in a buffer on the GPU: f32, row by row. Of a pattern it is all of the buffer, `[tokens, heads, keys of the longest
-/// sequence]`, and stride and columns say nothing.
-#[derive(Clone, Copy, Debug)]
-pub struct HeldPoint<'a> {
-    /// The buffer, which can be bound as storage and copied from.
-    pub buffer: &'a wgpu::Buffer,
-    /// Elements from one token's row to the next.
-    pub stride: usize,
-    /// The point's elements of a row.
-    pub columns: (usize, usize),
-}
-
-impl Held<'_> {
-    /// A point that is watched.
-    pub fn point(&self, point: Point) -> Option<HeldPoint<'_>> {
-        let captures = self.running.program().recording().captures.iter().enumerate();
-        captures.filter(|(_, capture)| !capture.summary).find_map(|(i, capture)| {
-            let (_, columns) = capture.points.iter().find(|(own, _)| *own == point)?;
-            let buffer = self.running.capture(i)?;
-            Some(HeldPoint { buffer, stride: capture.columns, columns: (columns.start, columns.end) })
-        })
-    }
 }
 
 impl<'m> Probe<'m> {
@@ -91,12 +62,12 @@ impl<'m> Probe<'m> {
         let points = Point::of_model(&model.spec);
         let unknown = |point: &&Point| !points.contains(point);
         let fixed = |point: &&Point| !point.kind.is_editable();
-        let all = || watch.taps.iter().chain(&watch.summaries).chain(&watch.edits);
-        if let Some(point) = all().find(unknown) {
+        Tap::check_all(&watch.seen().cloned().collect::<Vec<_>>(), &model.spec)?;
+        if let Some(point) = watch.edits.iter().find(unknown) {
             return Err(Error::Input(format!("{point} is no stream point of this model")));
         }
-        if let Some(point) = watch.summaries.iter().find(|point| matches!(point.kind, Kind::Pattern | Kind::Result)) {
-            return Err(Error::Input(format!("{point} cannot be summarised")));
+        if watch.top > MOST {
+            return Err(Error::Input(format!("the {} largest elements, and {MOST} can be named", watch.top)));
         }
         if let Some(point) = watch.edits.iter().find(fixed) {
             return Err(Error::Input(format!("{point} can be watched, and cannot be edited")));
@@ -128,14 +99,12 @@ impl<'m> Probe<'m> {
             return Err(Error::Input("this probe's captures stay on the GPU".into()));
         }
         let Outcome { output, captures } = self.program.run(&self.batch(looks)?).await?;
-        let mut start = 0;
         let mut seen = Vec::new();
         let width = output.len() / looks.len().max(1);
-        let all = looks.iter().map(|look| look.ids.len()).sum();
+        let lengths: Vec<_> = looks.iter().map(|look| look.ids.len()).collect();
         for (i, look) in looks.iter().enumerate() {
-            let rows = start..start + look.ids.len();
-            start = rows.end;
-            let (tensors, summaries) = self.tensors(&captures, rows, all);
+            let Some(place) = Place::of(i, &lengths) else { break };
+            let (tensors, summaries) = self.tensors(&captures, &place);
             let trace = Trace { ids: look.ids.to_vec(), tensors };
             seen.push(Seen { trace, summaries, output: output[i * width..(i + 1) * width].to_vec() });
         }
@@ -151,7 +120,17 @@ impl<'m> Probe<'m> {
         if !self.watch.held {
             return Err(Error::Input("this probe's captures are read back".into()));
         }
-        Ok(Held { running: self.program.start(&self.batch(looks)?, None)? })
+        let running = self.program.start(&self.batch(looks)?, None)?;
+        Ok(Held { probe: self, running, lengths: looks.iter().map(|look| look.ids.len()).collect() })
+    }
+
+    pub(super) fn model(&self) -> &Model {
+        self.model
+    }
+
+    /// How a point is watched.
+    pub(super) fn tap(&self, point: Point) -> Option<&Tap> {
+        self.watch.seen().find(|tap| tap.point == point)
     }
 
     fn batch(&self, looks: &[Look<'_>]) -> Result<Batch> {
@@ -174,6 +153,10 @@ impl<'m> Probe<'m> {
         self.model.check_length(ids)?;
         if position >= ids.len() {
             return Err(Error::Input(format!("position {position} of {} tokens", ids.len())));
+        }
+        let beyond = |tap: &&Tap| tap.rows(ids.len()).end > ids.len();
+        if let Some(tap) = self.watch.seen().find(beyond) {
+            return Err(Error::Input(format!("{tap} is watched, and the text has {} tokens", ids.len())));
         }
         for edit in edits {
             edit.check(spec)?;
@@ -206,42 +189,65 @@ impl<'m> Probe<'m> {
         Ok(())
     }
 
-    /// What was captured of one sequence, which stands in some of all rows.
-    fn tensors(
-        &self,
-        captures: &[Vec<f32>],
-        sequence: Range<usize>,
-        all: usize,
-    ) -> (BTreeMap<Point, Tensor>, BTreeMap<Point, Tensor>) {
-        let rows = self.watch.only.as_ref().map_or(sequence.clone(), |only| 0..only.len());
+    /// What was captured of one sequence.
+    fn tensors(&self, captures: &[Vec<f32>], place: &Place) -> (BTreeMap<Point, Tensor>, BTreeMap<Point, Summary>) {
+        let (spec, recording) = (&self.model.spec, self.program.recording());
         let (mut tensors, mut summaries) = (BTreeMap::new(), BTreeMap::new());
-        for (capture, data) in self.program.recording().captures.iter().zip(captures) {
+        for (capture, data) in recording.captures.iter().zip(captures) {
             for (point, columns) in &capture.points {
-                let heads = point.heads(&self.model.spec);
+                let Some(tap) = self.tap(*point) else { continue };
+                let (rows, all) = place.rows(tap);
                 if capture.summary {
                     let own = &data[rows.start * capture.columns..rows.end * capture.columns];
-                    summaries.insert(*point, Tensor { shape: vec![rows.len(), heads, NUMBERS], data: own.to_vec() });
+                    let each = if point.kind == Kind::Pattern { place.tokens } else { tap.columns(spec) };
+                    let shape = vec![rows.len(), tap.heads(spec).len()];
+                    summaries.insert(*point, Summary::of(own, shape, each, self.watch.top));
                     continue;
                 }
-                let tensor = match point.kind {
-                    Kind::Pattern => pattern(data, heads, all, &sequence),
+                let data = match point.kind {
+                    Kind::Pattern => pattern(data, tap.heads(spec).len(), all, &rows, place.tokens),
                     _ => {
                         let own = &data[rows.start * capture.columns..rows.end * capture.columns];
-                        let own = own.chunks_exact(capture.columns).flat_map(|row| &row[columns.clone()]);
-                        Tensor { shape: point.shape(&self.model.spec, rows.len()), data: own.copied().collect() }
+                        own.chunks_exact(capture.columns).flat_map(|row| &row[columns.clone()]).copied().collect()
                     }
                 };
-                tensors.insert(*point, tensor);
+                tensors.insert(*point, Tensor { shape: tap.shape(spec, place.tokens), data });
             }
         }
         (tensors, summaries)
     }
 }
 
-/// One sequence's `[heads, tokens, tokens]`, of `[all tokens, heads, keys of the longest sequence]`.
-fn pattern(data: &[f32], heads: usize, all: usize, sequence: &Range<usize>) -> Tensor {
-    let (keys, own) = (data.len() / heads / all, sequence.len());
-    let row = |head: usize, token: usize| &data[(token * heads + head) * keys..][..own];
-    let rows = (0..heads).flat_map(|head| sequence.clone().flat_map(move |token| row(head, token)));
-    Tensor { shape: vec![heads, own, own], data: rows.copied().collect() }
+/// Where a sequence stands in a batch.
+pub(super) struct Place {
+    /// Its number, of so many.
+    number: usize,
+    of: usize,
+    /// Its first row, of so many.
+    first: usize,
+    all: usize,
+    pub tokens: usize,
+}
+
+impl Place {
+    /// Of a sequence by its number, among sequences of so many tokens.
+    pub fn of(number: usize, lengths: &[usize]) -> Option<Self> {
+        let (first, all) = (lengths.iter().take(number).sum(), lengths.iter().sum());
+        Some(Place { number, of: lengths.len(), first, all, tokens: *lengths.get(number)? })
+    }
+
+    /// Its rows of a capture, and how many there are of all sequences.
+    pub fn rows(&self, tap: &Tap) -> (Range<usize>, usize) {
+        match &tap.tokens {
+            Some(tokens) => (self.number * tokens.len()..(self.number + 1) * tokens.len(), self.of * tokens.len()),
+            None => (self.first..self.first + self.tokens, self.all),
+        }
+    }
+}
+
+/// `[heads, rows, own keys]` of some of all rows `[heads, keys of the longest sequence]`.
+pub(super) fn pattern(data: &[f32], heads: usize, all: usize, rows: &Range<usize>, own: usize) -> Vec<f32> {
+    let keys = data.len() / heads / all;
+    let row = |head: usize, row: usize| &data[(row * heads + head) * keys..][..own];
+    (0..heads).flat_map(|head| rows.clone().flat_map(move |at| row(head, at))).copied().collect()
 }

@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::schedule::{Batch, Operation, Program, Purpose, RowEdit, Watch, record};
 
 /// A language model's final norm and head, a few rows at a time, so that the logits' memory does not grow with the text; of
-/// each row come back seven numbers and not its logits.
+/// each row comes back one number and not its logits.
 pub(crate) struct Surprises {
     program: Program,
     columns: usize,
@@ -22,7 +22,7 @@ impl Surprises {
     /// Whose logits take so many bytes at most, or are one row's.
     pub async fn new(model: &Model, bytes: u64) -> Result<Self> {
         let watch = Watch { from: Some(model.spec.num_hidden_layers), ..Watch::default() };
-        let recording = record(&model.spec, &model.tensors, &Purpose::Lens { top: 0 }, model.choices, &watch);
+        let recording = record(&model.spec, &model.tensors, &Purpose::Surprise, model.choices, &watch);
         model.try_variants(&recording).await?;
         let program = Program::new(&model.gpu, recording, Arc::clone(&model.weights))?;
         let fit = (bytes / (4 * model.spec.vocab_size as u64)).clamp(1, ROWS);
@@ -47,8 +47,7 @@ impl Surprises {
             }
             let output = self.program.run(&batch).await?.output;
             let number = |x: f32| if x.to_bits() == NOTHING { f64::NAN } else { f64::from(x) };
-            let of_row = |words: &[f32]| number(words[0]) + number(words[1]) - number(words[6]);
-            surprises.extend(output.chunks_exact(output.len() / part.len()).map(of_row));
+            surprises.extend(output.into_iter().map(number));
         }
         Ok(surprises)
     }

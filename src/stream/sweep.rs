@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::surprise::Surprises;
-use super::{Edit, Kind, Look, Metric, Point, Probe, Seen, Tensor, Trace, edited_points};
+use super::{Edit, Kind, Look, Metric, Point, Probe, Seen, Tap, Tensor, Trace, edited_points};
 use crate::encode::BATCH_TOKENS;
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -174,7 +174,7 @@ impl<'m> Sweep<'m> {
             Start::Z(block) => (Some(block), true),
         };
         let watch = Watch {
-            taps: self.metric.taps(self.model),
+            taps: self.metric.taps(self.model).iter().map(Tap::from).collect(),
             edits: edited_points(edits),
             from,
             attended,

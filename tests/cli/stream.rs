@@ -238,3 +238,63 @@ fn lens_of_an_encoder() {
     }
     assert!(lens("roberta_odd")["rows"][2]["positions"][1]["top"][0]["token"].is_string());
 }
+
+/// Parts of points, and what the GPU makes of rows, beside whole points.
+#[test]
+fn narrowed_points_and_summaries() {
+    let name = "bert_odd";
+    let ids = ["--ids", "5 3 9 1 7"];
+    let (run, whole) = tap(name, &[&ids[..], &["--points", "all,pattern"]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let whole = SafeTensors::deserialize(&whole).expect("safetensors");
+    let (run, some) = tap(name, &[&ids[..], &["--points", "pattern@1#1:2..4,resid_post@0:3,z@0#0..1"]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let found = SafeTensors::deserialize(&some).expect("safetensors");
+    let (pattern, post, z) = ("blocks.1.attn.hook_pattern", "blocks.0.hook_resid_post", "blocks.0.attn.hook_z");
+    assert_eq!(found.len(), 4);
+    let (shape, data) = tensor(&found, pattern);
+    assert_eq!((&shape[..], &data[..]), (&[1, 2, 5][..], &tensor(&whole, pattern).1[25 + 10..25 + 20]));
+    let ((shape, data), (_, all)) = (tensor(&found, post), tensor(&whole, post));
+    let d = all.len() / 5;
+    assert_eq!((&shape[..], &data[..]), (&[1, d][..], &all[3 * d..4 * d]));
+    let (whole_shape, all) = tensor(&whole, z);
+    let (heads, size) = (whole_shape[1], whole_shape[2]);
+    let first: Vec<f32> = all.chunks(heads * size).flat_map(|row| &row[..size]).copied().collect();
+    assert_eq!(tensor(&found, z), (vec![5, 1, size], first));
+    let (_, metadata) = SafeTensors::read_metadata(&some).expect("a header");
+    let metadata = metadata.metadata().clone().expect("metadata");
+    assert_eq!(metadata[pattern], format!("{pattern}#1..2:2..4"));
+    assert_eq!(ints(&found, "ids"), [5, 3, 9, 1, 7]);
+
+    let (run, told) = tap(name, &[&ids[..], &["--points", "pattern@1,resid_post@0:3..5", "--summary", "2"]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let told = SafeTensors::deserialize(&told).expect("safetensors");
+    assert_eq!(told.len(), 1 + 2 * 4);
+    let (_, all) = tensor(&whole, post);
+    for (row, own) in all.chunks(d).skip(3).enumerate() {
+        let mut order: Vec<usize> = (0..d).collect();
+        order.sort_by(|&a, &b| own[b].abs().total_cmp(&own[a].abs()));
+        let (shape, top) = tensor(&told, &format!("{post}.top"));
+        assert_eq!((&shape[..], &top[2 * row..2 * row + 2]), (&[2, 2][..], &[own[order[0]], own[order[1]]][..]));
+        assert_eq!(ints(&told, &format!("{post}.top_at"))[2 * row..][..2], [order[0] as i32, order[1] as i32]);
+        let norm = own.iter().map(|x| x * x).sum::<f32>().sqrt();
+        assert!((tensor(&told, &format!("{post}.norm")).1[row] / norm - 1.0).abs() < 1e-5);
+    }
+    // weights of attention sum to 1
+    let (shape, means) = tensor(&told, &format!("{pattern}.mean"));
+    assert_eq!(shape, [5, tensor(&whole, pattern).0[0]]);
+    assert!(means.iter().all(|mean| (mean * 5.0 - 1.0).abs() < 1e-5), "{means:?}");
+
+    for (points, what) in [
+        ("pattern@1#9", "has"),
+        ("resid_post#0", "has none"),
+        ("resid_post:4..4", "no token"),
+        ("resid_post:4..9", "the text has 5 tokens"),
+        ("z@0..9", "no stream point"),
+        ("z:x", "no range"),
+    ] {
+        let (run, bytes) = tap(name, &[&ids[..], &["--points", points]].concat());
+        assert_eq!((run.code, bytes.len()), (4, 0), "{points}: {}", run.stderr);
+        assert!(run.stderr.contains(what) && run.stderr.lines().count() == 1, "{points}: {}", run.stderr);
+    }
+}

@@ -20,6 +20,9 @@ one block at a time.
 Judged by the mean loss of the text in nats a token, a --target's logit, the difference of two, a probability; encoders by \
 the cosine with the text's own vector, or with that of --to.
 
+The change is m(replaced) − m(clean), by zero or λ, by the mean over texts (Wang and others, \"Interpretability in the Wild\", \
+2022) or by another text's rows (Chan and others, \"Causal Scrubbing\", 2022); loss: −mean ln p(token | those before it).
+
 --json prints one object: {\"metric\",\"tokens\",\"by\",\"clean\",\"components\":[{\"block\",\"component\",\"head\",\"value\",\
 \"change\"}]}; head is null where it is none.
 

@@ -16,6 +16,10 @@ const NOTES: &str = "Parts: embed, pos_embed, type_embed, L0H3 (head 3 of block 
 through every norm, whose biases are 0_ln1_bias and 0_ln2_bias. The parts sum to the logit. An encoder's parts are taken \
 along the token's own last stream, and sum to its length.
 
+A norm with its statistics held is linear: of a part c it makes γ⊙(c − mean c)/σ, with σ of the whole row (RMS: without the \
+mean), and β is a part of its own; the final norm's are multiplied with W_U[target] − W_U[against]. After Elhage and others, \"A \
+Mathematical Framework for Transformer Circuits\" (2021).
+
 Example:
   thalweg stream attribute \"The ownership of a value\" --json";
 

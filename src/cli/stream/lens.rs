@@ -18,6 +18,10 @@ a table of the likeliest tokens and their probabilities; with it also the entrop
 distribution from the row's (both in nats), and the rank of a token, 0 for the likeliest. An encoder whose folder holds no \
 head for masked tokens gives the cosine of each row with the final one instead.
 
+logits(x) = cap(W_U·Norm_f(x) + b_U), p = softmax(logits), entropy −Σ p log p, KL(q ‖ p) = Σ q (log q − log p) with q the final \
+distribution; after nostalgebraist, \"interpreting GPT: the logit lens\" (2020), and Belrose and others, \"Eliciting Latent \
+Predictions with the Tuned Lens\" (2023).
+
 Example:
   thalweg stream lens \"A vector is a growable\" --target \" array\"";
 

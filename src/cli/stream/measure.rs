@@ -16,6 +16,11 @@ the rank residual of its output (0 where all tokens are the same); the largest e
 above 1,000 times the median); the heads that pay more than 0.3 of their attention to the first token. With --json also \
 linear CKA between all blocks' streams, attention rollout, and all heads' attention to the first token.
 
+‖part‖, ‖part‖/‖stream‖, cos(part, stream); Block Influence 1 − E cos(x_l, x_{l+1}) (Men and others 2024); rank residual \
+‖X − 1x̄ᵀ‖/‖X‖ with ‖·‖ = √(‖·‖₁·‖·‖∞) (Dong and others 2021); linear CKA ⟨K, L⟩/(‖K‖·‖L‖) of the centred XXᵀ (Kornblith and others \
+2019); massive activations (Sun and others 2024); sinks: mean attention to the first token (Xiao and others 2023); rollout: \
+product over blocks of (A + 1)/2, A the mean over heads (Abnar and Zuidema 2020).
+
 Example:
   thalweg stream measure --model all-MiniLM-L6-v2 \"The river runs deep.\"";
 

@@ -19,6 +19,9 @@ patched token by token, those with heads (z, q, k, v, pattern) head by head in a
 Judged by the logit of --target less that of --against; where nothing is said, by what the clean prompt takes for most \
 likely less what the corrupted one does. With --loss by the loss of each run at the clean prompt's tokens. Encoders by the cosine with the clean prompt's vector, or with that of --to.
 
+After Meng and others, \"Locating and Editing Factual Associations in GPT\" (2022); the formula is Wang and others', \
+\"Interpretability in the Wild\" (2022).
+
 --json prints one object: {\"metric\",\"clean_ids\",\"corrupted_ids\",\"clean\",\"corrupted\",\"places\":[{\"point\",\"block\",\
 \"position\",\"head\",\"value\",\"share\"}]}; position or head is null.
 

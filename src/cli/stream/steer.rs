@@ -16,6 +16,9 @@ const NOTES: &str = "The vector of a point is the mean of the positive prompts' 
 has a tensor for each point under its full name, f32 [width], and the model's fingerprint. Where vectors are added: \
 `thalweg generate --steer F@LAYER*ALPHA`, with models of the same width.
 
+v = mean(x | positive) − mean(x | negative), and x' = x + ALPHA·v; after Turner and others, \"Activation Addition\" (2023), and \
+Rimsky and others, \"Steering Llama 2 via Contrastive Activation Addition\" (2024).
+
 --json prints one object: {\"out\",\"positive\",\"negative\",\"vectors\":[{\"point\",\"norm\"}]}; positive and negative are numbers of \
 prompts.
 

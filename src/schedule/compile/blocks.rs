@@ -1,6 +1,9 @@
 //! The blocks: attention, FFN, and what they add into the stream.
 
-use super::{Purpose, Recorder, Watch};
+use std::ops::Range;
+
+use super::seen::View;
+use super::{Purpose, Recorder};
 use crate::kernels::WeightType;
 use crate::kernels::attention::{Attention, Heads};
 use crate::kernels::attention_merge::AttentionMerge;
@@ -15,10 +18,11 @@ use crate::kernels::rms_norm::RmsNorm;
 use crate::kernels::rope::Rope;
 use crate::kernels::softmax::Softmax;
 use crate::kernels::split_heads::SplitHeads;
+use crate::kernels::take::Take;
 use crate::model::{Block, Linear, Norm, Placement, QkNorm, Tensors};
-use crate::schedule::recording::{Capture, Command, Input, Site, Slot};
+use crate::schedule::recording::{Command, Input, Site, Slot};
 use crate::schedule::sizes::{Dim, Extent};
-use crate::stream::{Kind, Point};
+use crate::stream::{Kind, Point, Tap};
 
 /// The end of attention or of the FFN.
 struct Sublayer<'a> {
@@ -44,6 +48,17 @@ struct Rows {
     /// What pieces of keys give before they are merged.
     partial: Slot,
     pattern: Slot,
+    /// Where heads are seen one by one.
+    results: Option<Results>,
+}
+
+/// Buffers for what each head adds, of those tokens and heads that come back.
+#[derive(Clone)]
+struct Results {
+    /// The tokens of each sequence; `None` is all of them.
+    tokens: Option<Range<usize>>,
+    /// z of those tokens.
+    z: Slot,
     /// Each head alone, and what it adds.
     split: Slot,
     result: Slot,
@@ -134,9 +149,7 @@ impl Recorder<'_> {
     fn rows(&mut self) -> Rows {
         let spec = self.spec;
         let (d, width) = (spec.hidden_size, spec.num_attention_heads * spec.head_size);
-        let Watch { taps, summaries, edits, only, .. } = self.watch;
-        let seen = only.as_ref().map_or((1, Dim::Tokens), |only| (only.len(), Dim::One));
-        let asks = |kinds: &[Kind]| taps.iter().chain(summaries).chain(edits).any(|p| kinds.contains(&p.kind));
+        let asks = |kinds: &[Kind]| self.watch.points().any(|p| kinds.contains(&p.kind));
         let terms = asks(&[Kind::AttnOut, Kind::MlpOut]);
         let (patterns, results) = (asks(&[Kind::Pattern]), asks(&[Kind::Result]));
         let heads = spec.num_attention_heads;
@@ -158,8 +171,7 @@ impl Recorder<'_> {
                 z
             },
             pattern: if patterns { self.scratch("pattern", heads, Dim::Pattern) } else { z },
-            split: if results { self.scratch("heads", seen.0 * heads * width, seen.1) } else { z },
-            result: if results { self.scratch("heads' terms", seen.0 * heads * d, seen.1) } else { z },
+            results: if results { Some(self.result_rows(z)) } else { None },
         }
     }
 
@@ -237,8 +249,8 @@ impl Recorder<'_> {
 
     /// Whether something comes back of what follows a block's keys and values.
     pub fn taps_behind_keys(&self, l: usize) -> bool {
-        let behind = |point: &Point| point.kind > Kind::V && (point.block == l || !point.kind.is_per_block());
-        self.watch.taps.iter().any(behind)
+        let behind = |point: Point| point.kind > Kind::V && (point.block == l || !point.kind.is_per_block());
+        self.watch.seen().any(|tap| behind(tap.point))
     }
 
     /// Whether a point of a block behind z is watched or edited.
@@ -268,19 +280,55 @@ impl Recorder<'_> {
         last_z
     }
 
+    /// Buffers for what heads add. Where all taps of them want the same tokens, there are no others.
+    fn result_rows(&mut self, z: Slot) -> Results {
+        let (heads, d) = (self.spec.num_attention_heads, self.spec.hidden_size);
+        let width = heads * self.spec.head_size;
+        let taps: Vec<&Tap> = self.watch.seen().filter(|tap| tap.point.kind == Kind::Result).collect();
+        let same = taps.iter().all(|tap| tap.tokens == taps[0].tokens);
+        let tokens = taps.first().filter(|_| same).and_then(|tap| tap.tokens.clone());
+        let most = taps.iter().map(|tap| tap.heads(self.spec).len()).max().unwrap_or(heads);
+        let rows = tokens.as_ref().map_or(MatMul::TOKENS, Take::rows);
+        let times = rows.times as usize;
+        Results {
+            z: if tokens.is_some() { self.scratch("heads' tokens", times * width, rows.dim) } else { z },
+            split: self.scratch("heads", times * most * width, rows.dim),
+            result: self.scratch("heads' terms", times * most * d, rows.dim),
+            tokens,
+        }
+    }
+
     /// What each head adds: its part of z through W_O, without the bias.
     fn result(&mut self, l: usize, o: &Linear, rows: &Rows) {
+        let Some(Results { tokens, z, split, result }) = rows.results.clone() else { return };
         let (heads, head_size, d) = (self.spec.num_attention_heads, self.spec.head_size, self.spec.hidden_size);
-        // only of those tokens that come back
-        let (first_row, tokens) = match &self.watch.only {
-            Some(only) => (only.start, Extent::new(only.len() as u64, Dim::One)),
-            None => (0, MatMul::TOKENS),
-        };
-        self.push(SplitHeads { z: rows.z, split: rows.split, first_row, tokens, heads, head_size }.dispatch());
+        let point = Point::new(l, Kind::Result);
+        let Some(tap) = self.watch.seen().find(|tap| tap.point == point) else { return };
+        let wanted = tap.heads(self.spec);
+        let fixed = |n: usize| Extent::new(n as u64, Dim::One);
+        let each = tokens.as_ref().map_or(MatMul::TOKENS, Take::rows);
+        if tokens.is_some() {
+            let columns = fixed(heads * head_size);
+            let view = View {
+                values: rows.z,
+                rows: MatMul::TOKENS,
+                stride: columns,
+                first: fixed(0),
+                first_head: 0,
+                heads: 1,
+                columns,
+            };
+            self.take(tokens.clone(), view, z);
+        }
+        self.push(SplitHeads { z, split, tokens: each, heads, wanted: wanted.clone(), head_size }.dispatch());
         let o = Linear { weight: o.weight.clone(), bias: Vec::new() };
-        let each = Extent::new(tokens.times * heads as u64, tokens.dim);
-        self.linear(&o, rows.split, each, Activation::None, Output::Store(rows.result));
-        self.tap(l, rows.result, heads * d, &[(Kind::Result, 0..heads * d)]);
+        let terms = Extent::new(each.times * wanted.len() as u64, each.dim);
+        self.linear(&o, split, terms, Activation::None, Output::Store(result));
+        // what is left to narrow
+        let left = Tap { point, tokens: tap.tokens.clone().filter(|_| tokens.is_none()), heads: None };
+        let (values, heads, stride) = (result, wanted.len(), fixed(wanted.len() * d));
+        let (first, first_head, columns) = (fixed(0), wanted.start, fixed(d));
+        self.show(&left, View { values, rows: each, stride, first, first_head, heads, columns });
     }
 
     /// Norms of queries and keys, in place.
@@ -334,11 +382,11 @@ impl Recorder<'_> {
             let (stride, columns) = (Extent::new(count, Dim::Keys), Extent::new(1, Dim::Keys));
             self.site(Site { point, values: scores, stride, first: 0, parts: heads.heads, columns });
         }
-        if self.wants(block, Kind::Pattern) {
+        if let Some(tap) = self.watch.seen().find(|tap| tap.point == point) {
             // how long its rows are is another number for each batch
-            let size = Extent::new(count, Dim::Pattern);
-            let points = vec![(point, 0..1)];
-            self.capture(Capture { from: scores, first_row: 0, size, columns: 1, summary: false, points });
+            let [stride, first, columns] = [count, 0, 1].map(|times| Extent::new(times, Dim::Keys));
+            let (values, rows, first_head, heads) = (scores, MatMul::TOKENS, 0, heads.heads);
+            self.show(tap, View { values, rows, stride, first, first_head, heads, columns });
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::kernels::matmul::{Activation, MatMul, Output};
 use crate::kernels::pool::Pool;
 use crate::kernels::sample::Sample;
 use crate::kernels::soft_cap::SoftCap;
+use crate::kernels::surprise::Surprise;
 use crate::model::{Dense, LogitHead, Tensors, Transform};
 use crate::schedule::recording::Slot;
 use crate::schedule::sizes::{Dim, Extent};
@@ -34,6 +35,17 @@ impl Recorder<'_> {
         let stats = self.scratch("logits' statistics", words(top), Dim::Tokens);
         self.push(LogitStats { reduce, logits, columns, top, stats }.dispatch());
         self.recording.output = Some((stats, Extent::new(words(top) as u64, Dim::Tokens)));
+    }
+
+    /// How surprised every row is at its token, as if it stood behind the last block.
+    pub fn surprise(&mut self, tensors: &Tensors) {
+        let normed = self.final_norm(tensors, Slot::Stream, MatMul::TOKENS);
+        let Some(head) = &tensors.head else { return };
+        let logits = self.logits(head, normed, MatMul::TOKENS);
+        let (reduce, columns) = (self.choices.reduce, self.spec.vocab_size);
+        let surprises = self.scratch("surprises", 1, Dim::Tokens);
+        self.push(Surprise { reduce, logits, columns, surprises }.dispatch());
+        self.recording.output = Some((surprises, Extent::new(1, Dim::Tokens)));
     }
 
     /// Rows behind the final norm, where the model has one.

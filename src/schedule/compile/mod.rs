@@ -4,8 +4,9 @@
 mod blocks;
 mod heads;
 mod rows;
+mod seen;
 
-use super::recording::{Capture, Command, Dispatch, Recording, Scratch, Site, Slot, Word};
+use super::recording::{Command, Dispatch, Recording, Scratch, Site, Slot, Word};
 use super::sizes::{Bounds, Dim, Extent};
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
@@ -14,10 +15,9 @@ use crate::kernels::edit::{self, Edit};
 use crate::kernels::embed::Embed;
 use crate::kernels::matmul;
 use crate::kernels::matvec;
-use crate::kernels::summarize::{NUMBERS, Summarize};
 use crate::kernels::{Reduce, Rows};
 use crate::model::{Spec, Tensors};
-use crate::stream::{Kind, Point};
+use crate::stream::{Kind, Point, Tap};
 
 /// Which variants an adapter runs: the same for every batch, so that every batch sums in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ pub enum Purpose {
         /// Of the likeliest tokens.
         top: usize,
     },
+    /// Such rows of a model with a head, of which only -log p of the token that the batch names comes back.
+    Surprise,
 }
 
 impl Purpose {
@@ -95,9 +97,11 @@ pub struct Head {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Watch {
     /// What comes back. A point that is edited too is seen as it is afterwards.
-    pub taps: Vec<Point>,
-    /// Points of which only norm, mean and largest element come back, of each token and head.
-    pub summaries: Vec<Point>,
+    pub taps: Vec<Tap>,
+    /// Points of which only a [`Summary`](crate::stream::Summary) comes back, of each token and head.
+    pub summaries: Vec<Tap>,
+    /// How many of the largest elements a summary names, 64 at most.
+    pub top: usize,
     /// Where batches may edit. A forward that never gets to a point has no site for it.
     pub edits: Vec<Point>,
     /// The forward begins with this block, and not with the embedding: its first site is the stream before that block, where
@@ -108,14 +112,25 @@ pub struct Watch {
     /// The attention of that block is done too, up to z, which comes with the batch as well, at the second site. Nothing in
     /// front of z is passed in the block then.
     pub attended: bool,
-    /// Only these tokens come back, of batches of one sequence that has them. A pattern comes back as a whole.
-    pub only: Option<std::ops::Range<usize>>,
 }
 
 impl Watch {
-    /// Points that come back.
-    pub fn taps(points: &[Point]) -> Self {
-        Watch { taps: points.to_vec(), ..Watch::default() }
+    /// Points that come back, whole or narrowed.
+    pub fn taps<T>(taps: &[T]) -> Self
+    where
+        for<'a> &'a T: Into<Tap>,
+    {
+        Watch { taps: taps.iter().map(Into::into).collect(), ..Watch::default() }
+    }
+
+    /// Everything that is watched.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = &Tap> {
+        self.taps.iter().chain(&self.summaries)
+    }
+
+    /// Every point that is watched or edited.
+    pub(crate) fn points(&self) -> impl Iterator<Item = Point> {
+        self.seen().map(|tap| tap.point).chain(self.edits.iter().copied())
     }
 }
 
@@ -127,7 +142,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         scratch: Vec::new(),
         captures: Vec::new(),
         sites: Vec::new(),
-        only: watch.only.clone(),
+        least: watch.seen().filter_map(|tap| tap.tokens.as_ref()).map(|tokens| tokens.end).max().unwrap_or(0),
         held: watch.held,
         resumed: usize::from(watch.from.is_some()) + usize::from(watch.attended),
         output: None,
@@ -156,6 +171,7 @@ pub fn record(spec: &Spec, tensors: &Tensors, purpose: &Purpose, choices: Choice
         Purpose::Decode | Purpose::Logits => recorder.next_token(tensors),
         Purpose::Score => recorder.score(tensors),
         Purpose::Lens { top } => recorder.lens(tensors, *top),
+        Purpose::Surprise => recorder.surprise(tensors),
     }
     recorder.count_sites();
     recorder.recording
@@ -192,13 +208,12 @@ impl Recorder<'_> {
     }
 
     fn wants(&self, block: usize, kind: Kind) -> bool {
-        self.watch.taps.contains(&Point::new(block, kind))
+        self.watch.seen().any(|tap| tap.point == Point::new(block, kind))
     }
 
     /// Whether a point is watched or edited.
     fn touches(&self, block: usize, kind: Kind) -> bool {
-        let Watch { taps, summaries, edits, .. } = self.watch;
-        taps.iter().chain(summaries).chain(edits).any(|point| *point == Point::new(block, kind))
+        self.watch.points().any(|point| point == Point::new(block, kind))
     }
 
     fn edits(&self, block: usize, kind: Kind) -> bool {
@@ -239,63 +254,6 @@ impl Recorder<'_> {
         let point = Point::new(block, Kind::ResidPre);
         self.site(Site::rows(point, Slot::Stream, columns, 0..columns));
         self.recording.commands.push(Command::Boundary);
-    }
-
-    /// Edits and captures the rows of a buffer for those of the points that were asked for; each point is a range of columns.
-    fn tap(&mut self, block: usize, from: Slot, columns: usize, kinds: &[(Kind, std::ops::Range<usize>)]) {
-        for (kind, range) in kinds {
-            self.edit(block, *kind, from, columns, range.clone());
-        }
-        self.see(block, from, columns, kinds);
-    }
-
-    /// Captures them alone.
-    fn see(&mut self, block: usize, from: Slot, columns: usize, kinds: &[(Kind, std::ops::Range<usize>)]) {
-        let points: Vec<_> = kinds
-            .iter()
-            .filter(|(kind, _)| self.wants(block, *kind))
-            .map(|(kind, range)| (Point::new(block, *kind), range.clone()))
-            .collect();
-        if !points.is_empty() {
-            let (first_row, size) = match &self.watch.only {
-                Some(only) if kinds[0].0 == Kind::Result => (0, Extent::new((only.len() * columns) as u64, Dim::One)),
-                Some(only) => (only.start, Extent::new((only.len() * columns) as u64, Dim::One)),
-                None => (0, Extent::new(columns as u64, Dim::Tokens)),
-            };
-            self.capture(Capture { from, first_row, size, columns, summary: false, points });
-        }
-        for (kind, range) in kinds {
-            self.summarize(Point::new(block, *kind), from, columns, range.clone());
-        }
-    }
-
-    /// Captures what is told of a point, where only that was asked for.
-    fn summarize(&mut self, point: Point, values: Slot, stride: usize, range: std::ops::Range<usize>) {
-        if !self.watch.summaries.contains(&point) {
-            return;
-        }
-        let groups = point.heads(self.spec);
-        let (first, columns, reduce) = (range.start, range.len() / groups, self.choices.reduce);
-        let width = NUMBERS * groups;
-        let summary = self.scratch("summary", width, Dim::Tokens);
-        self.push(Summarize { reduce, values, stride, first, groups, columns, summary }.dispatch());
-        let (first_row, size) = match &self.watch.only {
-            Some(only) => (only.start, Extent::new((only.len() * width) as u64, Dim::One)),
-            None => (0, Extent::new(width as u64, Dim::Tokens)),
-        };
-        self.capture(Capture {
-            from: summary,
-            first_row,
-            size,
-            columns: width,
-            summary: true,
-            points: vec![(point, 0..width)],
-        });
-    }
-
-    fn capture(&mut self, capture: Capture) {
-        self.recording.captures.push(capture);
-        self.recording.commands.push(Command::Capture(self.recording.captures.len() - 1));
     }
 
     /// Edits and captures the stream, or a term of its width.

@@ -3,6 +3,7 @@
 use super::image::base64;
 use crate::error::{Error, Result};
 use crate::model::{Model, Placement, Spec};
+use crate::stream::measure::{Measuring, by_block};
 use crate::stream::{Attribution, Kind, Lens, LensView, Measures, Point, Question, Reading, Trace};
 use crate::task::Task;
 
@@ -117,8 +118,21 @@ impl Model {
             let tokens = ids.len();
             return Err(Error::Input(format!("a report shows at most {MOST_TOKENS} tokens, and these are {tokens}")));
         }
-        let trace = self.trace(ids, &points(&self.spec)).await?;
-        if trace.tensors.values().any(|tensor| tensor.data.iter().any(|x| !x.is_finite())) {
+        let mut measuring = Measuring::new(ids.len());
+        let (mut blocks, mut patterns) = (Vec::new(), Patterns::new(&self.spec, ids.len()));
+        let mut finite = true;
+        let see = |block, trace: Trace| {
+            task.check()?;
+            finite &= trace.tensors.values().all(|tensor| tensor.data.iter().all(|x| x.is_finite()));
+            if finite {
+                measuring.push(&self.spec, block, &trace)?;
+                blocks.push(BlockStates::of(&self.spec, &trace, block)?);
+                patterns.push(&trace, block)?;
+            }
+            Ok(())
+        };
+        by_block(self, ids, &kinds(), see).await?;
+        if !finite {
             return Err(self.not_finite(ids).await);
         }
         task.check()?;
@@ -138,14 +152,12 @@ impl Model {
             facts: Facts::of(&self.spec),
             ids: ids.to_vec(),
             tokens: ids.iter().map(|&id| name(id)).collect(),
-            blocks: (0..self.spec.num_hidden_layers)
-                .map(|block| BlockStates::of(&self.spec, &trace, block))
-                .collect::<Result<_>>()?,
-            measures: Measures::of(&self.spec, &trace)?,
+            blocks,
+            measures: measuring.finish(ids),
             lens,
             target: attribution.target.map(name),
             attribution,
-            patterns: Patterns::of(&self.spec, &trace)?,
+            patterns,
         })
     }
 
@@ -162,11 +174,12 @@ impl Model {
     }
 }
 
-/// The points that a report is gathered from.
-fn points(spec: &Spec) -> Vec<Point> {
-    let states = STATES.map(|(_, kind)| kind);
-    let wanted = |kind| states.contains(&kind) || matches!(kind, Kind::AttnSkip | Kind::MlpSkip | Kind::Pattern);
-    Point::of_model(spec).into_iter().filter(|point| wanted(point.kind)).collect()
+/// The kinds of points that a report is gathered from.
+fn kinds() -> Vec<Kind> {
+    let mut kinds: Vec<_> = STATES.into_iter().map(|(_, kind)| kind).chain(Measuring::KINDS).collect();
+    kinds.sort();
+    kinds.dedup();
+    kinds
 }
 
 const STATES: [(&str, Kind); 7] = [
@@ -257,16 +270,18 @@ impl State {
 }
 
 impl Patterns {
-    fn of(spec: &Spec, trace: &Trace) -> Result<Self> {
-        let (heads, all, blocks) = (spec.num_attention_heads, trace.ids.len(), spec.num_hidden_layers);
-        let tokens = all.min((MOST_WEIGHTS / (heads * blocks)).isqrt());
-        let quantised = |block| -> Result<Vec<u8>> {
-            let pattern = seen(trace, Point::new(block, Kind::Pattern))?;
-            let rows = pattern.chunks_exact(all).enumerate().filter(|(row, _)| row % all < tokens);
-            let weights = rows.flat_map(|(_, row)| &row[..tokens]);
-            Ok(weights.map(|weight| (255.0 * weight).round() as u8).collect())
-        };
-        Ok(Patterns { tokens, blocks: (0..blocks).map(quantised).collect::<Result<_>>()? })
+    fn new(spec: &Spec, tokens: usize) -> Self {
+        let each = MOST_WEIGHTS / (spec.num_attention_heads * spec.num_hidden_layers);
+        Patterns { tokens: tokens.min(each.isqrt()), blocks: Vec::new() }
+    }
+
+    fn push(&mut self, trace: &Trace, block: usize) -> Result<()> {
+        let all = trace.ids.len();
+        let pattern = seen(trace, Point::new(block, Kind::Pattern))?;
+        let rows = pattern.chunks_exact(all).enumerate().filter(|(row, _)| row % all < self.tokens);
+        let weights = rows.flat_map(|(_, row)| &row[..self.tokens]);
+        self.blocks.push(weights.map(|weight| (255.0 * weight).round() as u8).collect());
+        Ok(())
     }
 
     /// A block's, as base64.
