@@ -1,6 +1,6 @@
 // 128 invocations share a tile of 32 queries, whose scores beside 32 keys, and whose sums of 32 columns of the values,
-// are four squares of 16 × 16 that subgroups multiply by cooperative matrices of f16 into f32. 32 elements of a head are
-// staged at a time. Key tiles are counted from the sequence's first key, and keys that a query does not see weigh
+// are four squares of 16 × 16 that subgroups multiply by cooperative matrices of f16 into f32. A head is staged in
+// slices of 32 elements. Key tiles are counted from the sequence's first key, and keys that a query does not see weigh
 // exactly 0, so that a query's bits are the same wherever tiles of queries begin.
 //
 // Rows of q, k and v are multiplied by powers of two (powers.wgsl), each by its own. Scores are divided by those of q

@@ -1,5 +1,5 @@
-// An invocation is one query of the tile, and passes over the keys 8 at a time. A share part says whether a group of keys
-// is loaded by all invocations or by one for each key, a state part where a query's sums are.
+// An invocation is one query of the tile, and passes over the keys 8 at a time. A share part says whether a group of
+// keys is loaded by all invocations or by one for each key, a state part where a query's sums are.
 
 override LANES: u32 = 32u; // queries a tile
 
