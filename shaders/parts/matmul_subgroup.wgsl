@@ -8,8 +8,8 @@ fn tile(group: u32, lane: u32) {
     var sums = Sums();
     for (var run = 0u; run < params.depth4; run += RUN) {
         let scales = scales_at(first + run);
-        for (var k = run; k < min(run + RUN, params.depth4); k++) {
-            add16(&sums, row, lane, k, columns_at(first + k, scales));
+        for (var i = 0u; i < RUN; i++) {
+            add16(&sums, row, lane, run + i, columns_at(first + run + i, scales));
         }
     }
     finish16(&sums, row, column);

@@ -9,10 +9,10 @@ fn tile(group: u32, lane: u32) {
     var lower = Sums();
     for (var run = 0u; run < params.depth4; run += RUN) {
         let scales = scales_at(first + run);
-        for (var k = run; k < min(run + RUN, params.depth4); k++) {
-            let weights = columns_at(first + k, scales);
-            add16(&upper, row, lane, k, weights);
-            add16(&lower, row + 16u, lane, k, weights);
+        for (var i = 0u; i < RUN; i++) {
+            let weights = columns_at(first + run + i, scales);
+            add16(&upper, row, lane, run + i, weights);
+            add16(&lower, row + 16u, lane, run + i, weights);
         }
     }
     for (var half = 0u; half < 2u; half++) {

@@ -32,8 +32,8 @@ struct Sums {
 // of columns is a power of two.
 fn walk(row: u32, first: vec4<u32>, alone: bool) -> Sums {
     var sums = Sums();
-    let whole = params.depth4 / RUN * RUN;
-    for (var run = 0u; run < whole; run += RUN) {
+    let whole = params.depth4 / LINE * LINE;
+    for (var run = 0u; run < whole; run += LINE) {
         let place = first + run;
         let scale_x = scale_at(place.x);
         let scale_y = scale_at(place.y);
@@ -61,7 +61,7 @@ fn walk(row: u32, first: vec4<u32>, alone: bool) -> Sums {
 // What follows the first vec4 of a column's run.
 fn rest(sums: vec4<f32>, row: u32, run: u32, place: u32, scale: vec2<f32>, alone: bool) -> vec4<f32> {
     var total = sums;
-    for (var i = 1u; i < RUN; i++) {
+    for (var i = 1u; i < LINE; i++) {
         total = step(total, row, run + i, scaled4(place + i, scale), alone);
     }
     return total;

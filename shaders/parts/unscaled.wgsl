@@ -1,4 +1,6 @@
-// A weight whose elements share no scale.
+// A weight whose elements share no scale: each vec4 is a run by itself.
+
+const RUN = 1u;
 
 fn scale_at(i: u32) -> vec2<f32> {
     return vec2<f32>();

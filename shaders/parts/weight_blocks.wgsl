@@ -3,6 +3,9 @@
 
 @group(0) @binding(2) var<storage, read> weight: array<u32>;
 
+// What is read one after the other is a run.
+const LINE = RUN;
+
 // 4 elements with the scale that they share with their run. It is worth being read once where a run is read from end to
 // end: parts have RUN, the vec4s of one, scale_at, by any of these, and scaled4.
 fn weight4(i: u32) -> vec4<f32> {

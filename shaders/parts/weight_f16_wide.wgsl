@@ -1,7 +1,7 @@
 // A weight of f16, loaded as words of 64 bits, widened in registers by a core function that needs no feature.
 
 // vec4s of 64 bytes, which drivers that run on the CPU read one after the other.
-const RUN = 8u;
+const LINE = 8u;
 
 @group(0) @binding(2) var<storage, read> weight: array<u64>;
 

@@ -1,7 +1,7 @@
 // A weight of f32, loaded as words of 64 bits.
 
 // vec4s of 64 bytes, which drivers that run on the CPU read one after the other.
-const RUN = 4u;
+const LINE = 4u;
 
 @group(0) @binding(2) var<storage, read> weight: array<vec2<u64>>;
 
