@@ -40,12 +40,17 @@ const REAL: [Typed; 8] = [
 const LARGE: [Typed; 2] = [(WeightType::F16, (1, 49152, 576)), (WeightType::Q4K, (1, 14336, 4096))];
 
 pub fn plans() -> Vec<Plan> {
-    let crossed = [WeightType::F32, WeightType::F16];
+    // epilogues are parts that know nothing of forms; each type of float has them with one form for the CPU
+    let crossed = |form: Form| match form {
+        Form::Columns => &[WeightType::F32][..],
+        Form::Wide => &[WeightType::F16],
+        Form::Depth => &[WeightType::F32, WeightType::F16],
+    };
     let product = |form| move |product: &MatMul| few(form, product).dispatch();
     let of = |form: Form| {
         // without those that another form takes where this one is chosen
         let own = move |plan: &Plan| plan.label().starts_with(&format!("matvec[{},", form.name()));
-        plans_of("matvec", &SHAPES, &REAL, &LARGE, &crossed, &product(form)).into_iter().filter(own)
+        plans_of("matvec", &SHAPES, &REAL, &LARGE, crossed(form), &product(form)).into_iter().filter(own)
     };
     Form::ALL.into_iter().flat_map(of).collect()
 }
