@@ -22,9 +22,9 @@ fn product(group: u32, lane: u32) {
     finish4(row + 3u, column, vec4<f32>(sums.x.w, sums.y.w, sums.z.w, sums.w.w));
 }
 
-// One row, a line at a time: of all columns the first vec4, so that what no cache has is on its way for all of them, then
-// of one column after the other the rest. Lines that are read so do not drive each other out of the cache where the
-// distance of columns is a power of two.
+// One row, a line at a time: of all columns the first vec4, so that what no cache has is on its way for all of them,
+// then of one column after the other the rest. Lines that are read so do not drive each other out of the cache where
+// the distance of columns is a power of two.
 fn alone(row: u32, first: vec4<u32>) -> vec4<f32> {
     var sums = vec4<f32>();
     let whole = params.depth4 / LINE * LINE;
