@@ -1,5 +1,6 @@
 // Attention of decode steps, second half: z of a query from what attention_split left of each split of its keys, in
-// ascending order. Only splits with a visible key are read: the others were not written. One invocation is one element.
+// ascending order. Only splits with a visible key are read: the others were not written. Sequences of one split have
+// their z. One invocation is one element.
 
 struct Params {
     heads: u32,
@@ -42,6 +43,9 @@ fn attention_merge(
         return;
     }
     let tile = tiles[number];
+    if (tile.length <= SPLIT) {
+        return;
+    }
     let step = params.heads * (params.head_size + 2u);
     let at = number * params.splits * step + head * (params.head_size + 2u);
     // the splits of the first and of the last visible key

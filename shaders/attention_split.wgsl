@@ -1,7 +1,8 @@
 // Attention of decode steps, first half: one query against SPLIT keys of its sequence. What comes of a split is the sum
 // of its values weighted by exp(score - largest), the largest score, and the sum of the weights; attention_merge makes
-// z of them. A workgroup is one split of one tile of one query and of one head; splits without a visible key are not
-// written. A sequence's splits are counted from its first key, so that they do not depend on the batch.
+// z of them, but for sequences of one split, whose z is written here. A workgroup is one split of one tile of one query
+// and of one head; splits without a visible key are not written. A sequence's splits are counted from its first key,
+// so that they do not depend on the batch.
 
 struct Params {
     heads: u32,
@@ -28,11 +29,12 @@ override HAS_CAP: bool = false;
 
 const TEAM = 8u; // invocations that share a key's score
 const MASKED = -1e30;
-const KEYS_BINDING = 6;
+const KEYS_BINDING = 7;
 
 @group(0) @binding(0) var<uniform> params: Params;
-// binding 1: the tiles; bindings 2 to 4: q, k and v, by a heads part; binding 6: the page tables, by the keys part
+// binding 1: the tiles; bindings 2 to 4: q, k and v, by a heads part; binding 7: the page tables, by the keys part
 @group(0) @binding(5) var<storage, read_write> partials: array<f32>; // [tiles, splits, heads, head_size + 2]
+@group(0) @binding(6) var<storage, read_write> z: array<f32>; // [tokens, heads, head_size]
 
 // Each team member's part of a score, [member][key]; 4 more a row spread a team over the memory's banks.
 var<workgroup> shares: array<f32, TEAM * (SPLIT + 4u)>;
@@ -115,18 +117,22 @@ fn attention_split(
     }
     slices[lane] = sum;
     workgroupBarrier();
+    let alone = tile.length <= SPLIT;
     let to = ((number * params.splits + split) * params.heads + head) * (params.head_size + 2u);
+    let to_z = (tile.row * params.heads + head) * params.head_size;
     if (lane < params.quads) {
         for (var other = lane + QUADS; other < LANES; other += QUADS) {
             sum += slices[other];
         }
-        for (var i = 0u; i < 4u; i++) {
-            if (lane * 4u + i < params.head_size) {
-                partials[to + lane * 4u + i] = sum[i];
+        for (var i = lane * 4u; i < min(lane * 4u + 4u, params.head_size); i++) {
+            if (alone) {
+                z[to_z + i] = sum[i % 4u] / total;
+            } else {
+                partials[to + i] = sum[i % 4u];
             }
         }
     }
-    if (lane == 0u) {
+    if (lane == 0u && !alone) {
         partials[to + params.head_size] = largest;
         partials[to + params.head_size + 1u] = total;
     }

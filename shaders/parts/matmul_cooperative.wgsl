@@ -58,7 +58,7 @@ fn measure(first_row: u32, first_column: u32, lane: u32) {
     }
     if (WEIGHT_SCALED) {
         for (var line = lane / 16u; line < 64u; line += 8u) {
-            let first = min(first_column + line, params.columns - 1u) * params.depth4;
+            let first = line_of(first_column + line);
             var most = vec4<f32>();
             for (var k4 = lane % 16u; k4 < params.depth4; k4 += 16u) {
                 most = max(most, abs(weight4(first + k4)));
@@ -90,11 +90,10 @@ fn stage(first_row: u32, first_column: u32, first_k4: u32, lane: u32) {
         a2 = row4(row + 32u, k4);
         a3 = row4(row + 48u, k4);
         let column = first_column + line;
-        let last = params.columns - 1u;
-        w0 = weight4(min(column, last) * params.depth4 + k4);
-        w1 = weight4(min(column + 16u, last) * params.depth4 + k4);
-        w2 = weight4(min(column + 32u, last) * params.depth4 + k4);
-        w3 = weight4(min(column + 48u, last) * params.depth4 + k4);
+        w0 = weight4(line_of(column) + k4);
+        w1 = weight4(line_of(column + 16u) + k4);
+        w2 = weight4(line_of(column + 32u) + k4);
+        w3 = weight4(line_of(column + 48u) + k4);
     }
     let place = line * PITCH + 4u * (lane % 8u);
     workgroupBarrier(); // the readers of the previous step are done
@@ -137,12 +136,13 @@ fn clear(lane: u32) {
 // square on, as many in a row as matrices lie side by side there.
 fn drained(first_row: u32, first_column: u32, lane: u32, first: u32, end: u32, down: u32, right: u32) {
     workgroupBarrier();
-    for (var i = first * 256u + lane; i < end * 256u; i += LANES) {
+    for (var i = first * 256u + 2u * lane; i < end * 256u; i += 2u * LANES) {
         let square = i / 256u;
         let row = (square / 2u) * 32u + down + (i % 256u) / SIDE_BY_SIDE;
         let column = (square % 2u) * 32u + right + i % SIDE_BY_SIDE;
-        let sum = drain[i] * inverse(factors[row]) * inverse(factors[64u + column]);
-        finish(first_row + row, first_column + column, sum);
+        let two = vec2<f32>(inverse(factors[64u + column]), inverse(factors[65u + column]));
+        let sums = vec2<f32>(drain[i], drain[i + 1u]) * inverse(factors[row]) * two;
+        finish2(first_row + row, first_column + column, sums);
     }
     workgroupBarrier();
 }

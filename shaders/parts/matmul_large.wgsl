@@ -28,7 +28,6 @@ fn tile(group: u32, lane: u32) {
     let block = (lane / 4u) % 32u;
     let of_rows = lane < 128u;
     let line = 4u * block + select(first_column, first_row, of_rows);
-    let last = params.columns - 1u;
     let place = step * 128u + (block ^ (2u * step));
     // computing: lane's rows are 4·y to 4·y + 3 and the same 64 below, its columns 4·x to 4·x + 3 and 64 to the right
     let x = lane % 16u;
@@ -61,10 +60,10 @@ fn tile(group: u32, lane: u32) {
                 c = row4(line + 2u, k4 + step);
                 d = row4(line + 3u, k4 + step);
             } else {
-                a = weight4(min(line, last) * params.depth4 + k4 + step);
-                b = weight4(min(line + 1u, last) * params.depth4 + k4 + step);
-                c = weight4(min(line + 2u, last) * params.depth4 + k4 + step);
-                d = weight4(min(line + 3u, last) * params.depth4 + k4 + step);
+                a = weight4(line_of(line) + k4 + step);
+                b = weight4(line_of(line + 1u) + k4 + step);
+                c = weight4(line_of(line + 2u) + k4 + step);
+                d = weight4(line_of(line + 3u) + k4 + step);
             }
         }
         workgroupBarrier(); // the readers of the previous step are done

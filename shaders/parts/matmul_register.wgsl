@@ -10,11 +10,10 @@ fn tile(group: u32, lane: u32) {
     if (row >= params.rows || column >= params.columns) {
         return;
     }
-    let last = params.columns - 1u;
-    let first0 = column * params.depth4;
-    let first1 = min(column + 1u, last) * params.depth4;
-    let first2 = min(column + 2u, last) * params.depth4;
-    let first3 = min(column + 3u, last) * params.depth4;
+    let first0 = line_of(column);
+    let first1 = line_of(column + 1u);
+    let first2 = line_of(column + 2u);
+    let first3 = line_of(column + 3u);
     var sum0 = vec4<f32>();
     var sum1 = vec4<f32>();
     var sum2 = vec4<f32>();

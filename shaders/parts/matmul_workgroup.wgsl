@@ -17,7 +17,7 @@ fn tile(group: u32, lane: u32) {
     // staging: lane loads one vec4 along k of one row and one of one column, and stores it transposed
     let line = lane / 4u;
     let step = lane % 4u;
-    let weight_row = min(first_column + line, params.columns - 1u) * params.depth4;
+    let weight_row = line_of(first_column + line);
     let place = step * 256u + line;
     // computing: lane's rows are 4·y to 4·y + 3, its columns 4·x to 4·x + 3
     let x = lane % 16u;

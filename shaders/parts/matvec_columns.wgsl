@@ -10,7 +10,7 @@ fn product(group: u32, lane: u32) {
     if (row >= params.rows || column >= params.columns) {
         return;
     }
-    let first = min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.columns - 1u)) * params.depth4;
+    let first = vec4<u32>(line_of(column), line_of(column + 1u), line_of(column + 2u), line_of(column + 3u));
     if (row + 1u == params.rows) {
         finish4(row, column, alone(row, first));
         return;

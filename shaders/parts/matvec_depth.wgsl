@@ -13,11 +13,10 @@ fn product(group: u32, lane: u32) {
     if (row >= params.rows) {
         return;
     }
-    let last = params.columns - 1u;
-    let first0 = column * params.depth4;
-    let first1 = min(column + 1u, last) * params.depth4;
-    let first2 = min(column + 2u, last) * params.depth4;
-    let first3 = min(column + 3u, last) * params.depth4;
+    let first0 = line_of(column);
+    let first1 = line_of(column + 1u);
+    let first2 = line_of(column + 2u);
+    let first3 = line_of(column + 3u);
     var sum0 = vec4<f32>();
     var sum1 = vec4<f32>();
     var sum2 = vec4<f32>();
@@ -52,9 +51,10 @@ fn product(group: u32, lane: u32) {
         }
     }
     workgroupBarrier();
-    // 4 lanes a row, one for each column
-    if (lane < 4u * many) {
-        finish(row + lane / 4u, column + lane % 4u, partial[lane / 4u * 64u][lane % 4u]);
+    // 2 lanes a row, of two columns each
+    if (lane < 2u * many) {
+        let sums = partial[lane / 2u * 64u];
+        finish2(row + lane / 2u, column + lane % 2u * 2u, select(sums.xy, sums.zw, lane % 2u == 1u));
     }
 }
 

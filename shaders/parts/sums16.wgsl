@@ -23,9 +23,9 @@ struct Scales {
     d: vec2<f32>,
 }
 
-// Where the four columns begin in the weight; those beyond the last are the last.
+// Where the four columns begin in the weight.
 fn first_of(column: u32) -> vec4<u32> {
-    return min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.columns - 1u)) * params.depth4;
+    return vec4<u32>(line_of(column), line_of(column + 1u), line_of(column + 2u), line_of(column + 3u));
 }
 
 // The scales of the runs that begin there.

@@ -266,6 +266,11 @@ impl Paged {
         self.spans.iter().map(|span| span.queries).sum()
     }
 
+    /// Keys of each token's sequence.
+    pub fn lengths(&self) -> Vec<usize> {
+        self.spans.iter().flat_map(|span| vec![span.keys.len(); span.queries]).collect()
+    }
+
     /// As the references take it.
     pub fn input(&self) -> AttentionInput<'_> {
         AttentionInput { heads: self.heads, q: &self.wide_q, kv: &self.wide_kv, bias: &[], reach: 1 }

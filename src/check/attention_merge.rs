@@ -35,13 +35,19 @@ pub(crate) fn case(shape: Shape, sequences: &'static [(usize, usize)]) -> Plan {
         let row = shape.head_size + 2;
         let mut partials: Vec<f32> =
             reference::attention_split(&paged.input(), &paged.spans, splits).iter().map(|x| *x as f32).collect();
-        let expected = reference::attention_merge(&widen(&partials), splits, shape.heads, shape.head_size);
+        let mut expected = reference::attention_merge(&widen(&partials), splits, shape.heads, shape.head_size);
         // what the split leaves unwritten must not be read
         for part in partials.chunks_exact_mut(row).filter(|part| part[row - 1] == 0.0) {
             part.fill(f32::from_bits(POISON));
         }
-        let poison = POISON.to_le_bytes().repeat(paged.tokens() * width);
-        let contents = Contents::from([(partial, bytes(&partials)), (z, poison)]);
+        // sequences of one split have their z already
+        let mut before = vec![f32::from_bits(POISON); paged.tokens() * width];
+        for (row, _) in paged.lengths().into_iter().enumerate().filter(|(_, keys)| *keys <= SPLIT as usize) {
+            let there = random.values(width, 0.0, 1.0);
+            before[row * width..(row + 1) * width].copy_from_slice(&there);
+            expected[row * width..(row + 1) * width].copy_from_slice(&widen(&there));
+        }
+        let contents = Contents::from([(partial, bytes(&partials)), (z, bytes(&before))]);
         Inputs::new(paged.batch, contents, vec![(z, expected)])
     })
 }

@@ -3,7 +3,7 @@
 use super::attention::{HEAD_SIZES, Paged, SHARP, SHARP_TOLERANCE, Shape};
 use super::{Inputs, Plan};
 use crate::kernels::Reduce;
-use crate::kernels::attention::Mask;
+use crate::kernels::attention::{Mask, SPLIT};
 use crate::kernels::attention_merge::AttentionMerge;
 use crate::kernels::attention_split::{AttentionSplit, partial_size};
 use crate::reference;
@@ -46,7 +46,7 @@ pub(crate) fn case(shape: Shape, reduce: Reduce, sequences: &'static [(usize, us
     let (partial, z) = (Slot::Scratch(2), Slot::Scratch(1));
     let width = shape.heads * shape.head_size;
     let dispatches =
-        vec![AttentionSplit { heads, partial, reduce }.dispatch(), AttentionMerge { heads, partial, z }.dispatch()];
+        vec![AttentionSplit { heads, partial, z, reduce }.dispatch(), AttentionMerge { heads, partial, z }.dispatch()];
     let token_rows = vec![(Slot::Scratch(0), heads.q_stride), (z, width)];
     let name = format!("{shape}, (past, own) of {sequences:?}");
     Plan::new("attention_split", name, dispatches, token_rows, move |random| {
@@ -56,10 +56,11 @@ pub(crate) fn case(shape: Shape, reduce: Reduce, sequences: &'static [(usize, us
         // not poison: what has no visible key is left as it is, and nothing merges it
         let partials = paged.tokens() * splits * partial_size(shape.heads, shape.head_size);
         contents.insert(partial, vec![0; 4 * partials]);
-        let expected = vec![
-            (partial, reference::attention_split(&paged.input(), &paged.spans, splits)),
-            (z, reference::attention(&paged.input(), &paged.spans)),
-        ];
+        let mut pieces = reference::attention_split(&paged.input(), &paged.spans, splits);
+        // nor is there anything to merge of a sequence of one split
+        let rows = pieces.chunks_exact_mut(splits * partial_size(shape.heads, shape.head_size));
+        rows.zip(paged.lengths()).filter(|(_, keys)| *keys <= SPLIT as usize).for_each(|(row, _)| row.fill(0.0));
+        let expected = vec![(partial, pieces), (z, reference::attention(&paged.input(), &paged.spans))];
         Inputs::new(paged.batch, contents, expected)
     })
 }

@@ -31,6 +31,9 @@ const SHAPES: [(usize, usize, usize); 14] = [
 /// M, N: the same edges for quantised weights, whose K is whole blocks.
 const QUANTISED: [(usize, usize); 8] = [(1, 5), (2, 33), (3, 34), (5, 31), (9, 65), (16, 7), (33, 9), (65, 66)];
 
+/// M, N of products with gates: an odd number of outputs, a tile's and more, and one of each.
+const GATED: [(usize, usize); 4] = [(5, 34), (33, 130), (1, 2), (70, 64)];
+
 /// Products of real models: MiniLM's FFN, GPT-2's QKV, SmolLM2's W_O, TinyLlama's FFN, Llama 3's and Qwen 2.5's.
 const REAL: [Typed; 8] = [
     (WeightType::F32, (128, 1536, 384)),
@@ -139,6 +142,18 @@ pub(super) fn plans_of(
             }
         }
     }
+    for weight_type in WeightType::ALL {
+        let depths: &[usize] = if weight_type.quantised() { &[256, 512] } else { &[36, 7] };
+        for (i, activation) in Activation::GATES.into_iter().enumerate() {
+            for (j, &depth) in depths.iter().enumerate() {
+                let (m, n) = GATED[(i + 2 * j) % GATED.len()];
+                let maker = Maker { activation, gate: true, ..Maker::plain(weight_type) };
+                let plan = maker.plan(kernel, (m, n, depth), dispatch);
+                // where gates are is a matter of forms and epilogues: by default one of each type
+                plans.push(if i + j == 0 || crossed.contains(&weight_type) { plan } else { plan.only_full() });
+            }
+        }
+    }
     let whole =
         |&(weight_type, shape): &Typed| Maker::plain(weight_type).large(kernel, shape, dispatch).sized(Size::Large);
     plans.extend(real.iter().map(whole));
@@ -164,6 +179,7 @@ struct Maker {
     bias: bool,
     activation: Activation,
     add: bool,
+    gate: bool,
     /// Rows of the weight's chunks; 0 for one chunk.
     chunk: usize,
     /// Of the rows, and of the weight, which is then of bf16: a power of two.
@@ -177,7 +193,7 @@ impl Maker {
     /// A product and nothing else.
     fn plain(weight_type: WeightType) -> Self {
         let (activation, magnitudes) = (Activation::None, (1.0, 1.0));
-        Maker { weight_type, bias: false, activation, add: false, chunk: 0, magnitudes }
+        Maker { weight_type, bias: false, activation, add: false, gate: false, chunk: 0, magnitudes }
     }
 
     fn plan(self, kernel: &'static str, shape: (usize, usize, usize), dispatch: &dyn Fn(&MatMul) -> Dispatch) -> Plan {
@@ -187,7 +203,7 @@ impl Maker {
         if self.magnitudes != (1.0, 1.0) {
             name += &format!(", magnitudes {:e} and {:e}", self.magnitudes.0, self.magnitudes.1);
         }
-        let token_rows = vec![(Slot::Scratch(0), k), (self.output().1, n)];
+        let token_rows = vec![(Slot::Scratch(0), k), (self.output().1, self.width(n))];
         Plan::new(kernel, name, dispatches, token_rows, move |random| self.inputs(random, shape))
     }
 
@@ -207,7 +223,17 @@ impl Maker {
     }
 
     fn output(&self) -> (Output, Slot) {
-        if self.add { (Output::AddToStream, Slot::Stream) } else { (Output::Store(Slot::Scratch(1)), Slot::Scratch(1)) }
+        let slot = Slot::Scratch(1);
+        match (self.add, self.gate) {
+            (true, _) => (Output::AddToStream, Slot::Stream),
+            (false, true) => (Output::Gate(slot), slot),
+            (false, false) => (Output::Store(slot), slot),
+        }
+    }
+
+    /// Columns of the output.
+    fn width(&self, n: usize) -> usize {
+        if self.gate { n / 2 } else { n }
     }
 
     /// One product for each chunk of the weight.
@@ -224,7 +250,7 @@ impl Maker {
             bias: self.bias.then_some(Slot::Weight(2 * i + 1)),
             activation: self.activation,
             output: self.output().0,
-            out_columns: n,
+            out_columns: self.width(n),
             out_first,
         })
     }
@@ -238,12 +264,20 @@ impl Maker {
             drawn = self.draw(random, (m, n, k));
         }
         let Drawn { rows, weights, biases, mut contents } = drawn;
-        contents.insert(slot, if self.add { bytes(&before) } else { POISON.to_le_bytes().repeat(m * n) });
-        let mut expected = reference::matmul(&rows, &weights, &biases, n, k, self.activation);
+        contents.insert(slot, if self.add { bytes(&before) } else { POISON.to_le_bytes().repeat(m * self.width(n)) });
+        let mut expected = self.expected(&rows, &weights, &biases, n, k);
         if self.add {
             expected = reference::residual_add(&widen(&before), &expected);
         }
         Inputs::new(tokens(m), contents, vec![(slot, expected)])
+    }
+
+    fn expected(&self, rows: &[f64], weights: &[f64], biases: &[f64], n: usize, k: usize) -> Vec<f64> {
+        if self.gate {
+            let sums = reference::matmul(rows, weights, biases, n, k, Activation::None);
+            return reference::gate(&sums, n / 2, self.activation);
+        }
+        reference::matmul(rows, weights, biases, n, k, self.activation)
     }
 
     fn draw(&self, random: &mut Random, (m, n, k): (usize, usize, usize)) -> Drawn {

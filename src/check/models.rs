@@ -96,11 +96,12 @@ pub fn gemma(layers: usize) -> Spec {
     spec
 }
 
-/// Norms after the sublayers, and over whole rows of queries and keys.
+/// Norms after the sublayers, and over whole rows of queries and keys; biases in the FFN, so that its gate is apart.
 pub fn olmo(layers: usize) -> Spec {
     let spec = llama(layers);
     let blocks = spec.blocks.iter().map(|block| BlockSpec { attention_norm: false, ..*block }).collect();
-    Spec { model_type: "norms after".into(), placement: Placement::After, qk_norm: QkNorm::Row, blocks, ..spec }
+    let biases = Biases { qkv: false, o: false, mlp: true };
+    Spec { model_type: "norms after".into(), placement: Placement::After, qk_norm: QkNorm::Row, biases, blocks, ..spec }
 }
 
 /// Attention and the FFN side by side, a part of each head turned, biases, a head of its own.

@@ -31,6 +31,9 @@ impl Activation {
         Activation::Silu,
     ];
 
+    /// Those that products apply to gates. A model with another one has `gate` do it.
+    pub const GATES: [Activation; 3] = [Activation::Silu, Activation::GeluTanh, Activation::GeluErf];
+
     pub(super) fn tag(self) -> &'static str {
         match self {
             Activation::None => "",

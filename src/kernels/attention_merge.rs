@@ -12,7 +12,8 @@ pub const KERNEL: Kernel = Kernel {
     params: &[("heads", U32), ("head_size", U32), ("tiles", U32), ("splits", U32), ("before", U32), ("after", U32)],
 };
 
-/// What follows an [`AttentionSplit`](super::attention_split::AttentionSplit) of the same heads.
+/// What follows an [`AttentionSplit`](super::attention_split::AttentionSplit) of the same heads. Where no sequence of a batch
+/// has several splits, there is nothing to run.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionMerge {
     /// The same.
@@ -47,7 +48,7 @@ impl AttentionMerge {
                 Word::U32(h.mask.after),
             ],
             bindings: vec![Slot::Input(Input::Tiles), self.partial, self.z],
-            grid: Grid::new(Extent::new(width as u64, Dim::Tiles), 64),
+            grid: Grid::new(Extent::new(width as u64, Dim::Merges), 64),
             work: Work { flops: 8.0 * width as f64, dim: Dim::Partials },
             tilings: Vec::new(),
         }

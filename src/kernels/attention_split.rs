@@ -36,6 +36,8 @@ pub struct AttentionSplit {
     pub heads: Heads,
     /// f32 `[tiles, splits, heads, head_size + 2]`: weighted sum, largest score, sum of the weights.
     pub partial: Slot,
+    /// f32 `[tokens, heads, head_size]`, of sequences of one split.
+    pub z: Slot,
     /// How scores are summed and compared.
     pub reduce: Reduce,
 }
@@ -46,7 +48,7 @@ fn variant(head_size: usize, load: Load, cap: bool, reduce: Reduce) -> Variant {
     let mut variant = Variant {
         parts: vec!["tiles", "tanh", load.heads_part(), "keys_paged"],
         constants: vec![("LANES", 128), ("SPLIT", SPLIT), ("QUADS", room), ("HAS_CAP", cap.into())],
-        bindings: vec![read("tiles"), read("q"), read("k"), read("v"), write("partials"), read("pages")],
+        bindings: vec![read("tiles"), read("q"), read("k"), read("v"), write("partials"), write("z"), read("pages")],
         ..Variant::new("attention_split", &[&size, load.tag(), reduce.tag(), if cap { "cap" } else { "" }])
     };
     reduce.apply(&mut variant);
@@ -92,7 +94,7 @@ impl AttentionSplit {
                 Word::F32(h.scale),
                 Word::F32(h.cap.unwrap_or(1.0)),
             ],
-            bindings: vec![Slot::Input(Input::Tiles), h.q, h.kv, h.kv, self.partial, Slot::Input(Input::Pages)],
+            bindings: vec![Slot::Input(Input::Tiles), h.q, h.kv, h.kv, self.partial, self.z, Slot::Input(Input::Pages)],
             grid: Grid::new(Extent::new(h.heads as u64, Dim::Partials), 1),
             work: Work { flops: 4.0 * (h.heads * h.head_size) as f64, dim: Dim::Pairs },
             tilings: Vec::new(),

@@ -162,6 +162,39 @@ pub enum Output {
     Store(Slot),
     /// Added into the residual stream.
     AddToStream,
+    /// Columns are gates and, in the second half, what they let through: activation(gate) · other is written to a buffer of
+    /// half as many columns. Without bias, and the weight is one chunk.
+    Gate(Slot),
+}
+
+impl Output {
+    /// Where it goes, and how.
+    pub(super) fn slot(self) -> (Slot, End) {
+        match self {
+            Output::Store(slot) => (slot, End::Store),
+            Output::AddToStream => (Slot::Stream, End::Add),
+            Output::Gate(slot) => (slot, End::Gate),
+        }
+    }
+}
+
+/// [`Output`], wherever that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    Store,
+    Add,
+    Gate,
+}
+
+impl End {
+    /// What labels end with.
+    fn tag(self) -> &'static str {
+        match self {
+            End::Store => "",
+            End::Add => "add",
+            End::Gate => "gate",
+        }
+    }
 }
 
 /// One product with one chunk of a weight.
@@ -193,7 +226,7 @@ pub struct MatMul {
     pub out_first: usize,
 }
 
-fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
+fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, end: End) -> Variant {
     let part = match form {
         Form::Register => "matmul_register",
         Form::Subgroup | Form::Wide => "matmul_subgroup",
@@ -205,7 +238,7 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         Form::Cooperative16 => "matmul_cooperative16",
     };
     let loads = Loads::of(form.needs() == WIDE, weight, load);
-    let mut variant = product_variant("matmul", (part, form.name()), loads, bias, activation, add);
+    let mut variant = product_variant("matmul", (part, form.name()), loads, bias, activation, end);
     if form.cooperates() {
         variant.parts.extend(["powers", "matmul_cooperative"]);
         variant.constants.push(("WEIGHT_SCALED", (weight != WeightType::F16).into()));
@@ -242,19 +275,28 @@ pub(super) fn product_variant(
     loads: Loads,
     bias: bool,
     activation: Activation,
-    add: bool,
+    end: End,
 ) -> Variant {
     let [weight, load] = loads.tags;
-    let tags = [form_tag, weight, load, if bias { "bias" } else { "" }, activation.tag(), if add { "add" } else { "" }];
+    let tags = [form_tag, weight, load, if bias { "bias" } else { "" }, activation.tag(), end.tag()];
     Variant {
         parts: [
             &["tanh", "activation", form_part],
             &*loads.parts,
-            &["finish", if add { "out_add" } else { "out_store" }],
+            &["finish", if end == End::Add { "out_add" } else { "out_store" }],
         ]
         .concat(),
-        constants: vec![("ACTIVATION", activation as u32), ("HAS_BIAS", bias.into())],
-        bindings: vec![read("rows"), read("weight"), read("bias"), write(if add { "stream" } else { "output" })],
+        constants: vec![
+            ("ACTIVATION", activation as u32),
+            ("HAS_BIAS", bias.into()),
+            ("GATED", (end == End::Gate).into()),
+        ],
+        bindings: vec![
+            read("rows"),
+            read("weight"),
+            read("bias"),
+            write(if end == End::Add { "stream" } else { "output" }),
+        ],
         ..Variant::new(kernel, &tags)
     }
 }
@@ -269,24 +311,32 @@ fn variants() -> Vec<Variant> {
 
 /// The plainest kernel: what checks compare large outputs with. No model runs it.
 fn plainest(weight: WeightType, load: Load) -> Variant {
-    product_variant("matmul", ("matmul_plain", "plain"), Loads::of(false, weight, load), false, Activation::None, false)
+    product_variant(
+        "matmul",
+        ("matmul_plain", "plain"),
+        Loads::of(false, weight, load),
+        false,
+        Activation::None,
+        End::Store,
+    )
 }
 
 /// Every combination that a product's dispatch may choose.
 pub(super) fn product_variants<F: Copy>(
     forms: &[F],
     exists: fn(F, WeightType, Load) -> bool,
-    variant: fn(F, WeightType, Load, bool, Activation, bool) -> Variant,
+    variant: fn(F, WeightType, Load, bool, Activation, End) -> Variant,
 ) -> Vec<Variant> {
     let mut all = Vec::new();
     for &form in forms {
         for weight in WeightType::ALL {
             for &load in weight.loads().iter().filter(|load| exists(form, weight, **load)) {
                 for bias in [false, true] {
-                    all.push(variant(form, weight, load, bias, Activation::None, true));
+                    all.push(variant(form, weight, load, bias, Activation::None, End::Add));
                     let stored = weight.activations(bias).iter();
-                    all.extend(stored.map(|&a| variant(form, weight, load, bias, a, false)));
+                    all.extend(stored.map(|&a| variant(form, weight, load, bias, a, End::Store)));
                 }
+                all.extend(Activation::GATES.map(|a| variant(form, weight, load, false, a, End::Gate)));
             }
         }
     }
@@ -296,15 +346,12 @@ pub(super) fn product_variants<F: Copy>(
 impl MatMul {
     /// The dispatch.
     pub fn dispatch(&self) -> Dispatch {
-        let (output, add) = match self.output {
-            Output::Store(slot) => (slot, false),
-            Output::AddToStream => (Slot::Stream, true),
-        };
+        let (output, end) = self.output.slot();
         let load = Load::choose(&[self.depth]);
         let form = self.form.of(self.weight_type, load);
         let (tall, wide) = form.tile();
         Dispatch {
-            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, add),
+            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, end),
             params: vec![
                 Word::Extent(self.rows),
                 Word::U32(self.columns as u32),

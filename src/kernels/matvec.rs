@@ -1,7 +1,7 @@
 //! Host half of `shaders/matvec.wgsl`: the product of a decode step, of few rows with a stored weight. It takes what
 //! `matmul` takes; a row's bits are the same whatever the other rows are, and however many.
 
-use super::matmul::{self, Activation, Loads, Output, product_variant, product_variants};
+use super::matmul::{self, Activation, End, Loads, Output, product_variant, product_variants};
 use super::{Kernel, Load, Needs, Variant, WeightType, padded};
 use crate::gpu::{AdapterClass, Capabilities};
 use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
@@ -97,13 +97,13 @@ pub struct MatVec {
     pub out_first: usize,
 }
 
-fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, add: bool) -> Variant {
+fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, end: End) -> Variant {
     let part = match form {
         Form::Columns | Form::Wide => "matvec_columns",
         Form::Depth => "matvec_depth",
     };
     let loads = Loads::of(form == Form::Wide, weight, load);
-    Variant { needs: form.needs(), ..product_variant("matvec", (part, form.name()), loads, bias, activation, add) }
+    Variant { needs: form.needs(), ..product_variant("matvec", (part, form.name()), loads, bias, activation, end) }
 }
 
 fn variants() -> Vec<Variant> {
@@ -113,15 +113,12 @@ fn variants() -> Vec<Variant> {
 impl MatVec {
     /// The dispatch.
     pub fn dispatch(&self) -> Dispatch {
-        let (output, add) = match self.output {
-            Output::Store(slot) => (slot, false),
-            Output::AddToStream => (Slot::Stream, true),
-        };
+        let (output, end) = self.output.slot();
         let load = Load::choose(&[self.depth]);
         let form = self.form.of(load);
         let (tall, wide) = form.tile();
         Dispatch {
-            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, add),
+            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, end),
             params: vec![
                 Word::Extent(self.rows),
                 Word::U32(self.columns as u32),

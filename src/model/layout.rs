@@ -44,6 +44,14 @@ pub struct Linear {
     pub bias: Vec<Slot>,
 }
 
+impl Linear {
+    /// Whether one product can apply the gates of such a matrix, gates above what they let through: where it is one chunk,
+    /// without bias, and products have that activation for gates.
+    pub fn gates(&self, activation: Activation) -> bool {
+        self.weight.chunks.len() == 1 && self.bias.is_empty() && Activation::GATES.contains(&activation)
+    }
+}
+
 /// A norm's γ and β.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {

@@ -201,8 +201,13 @@ impl Program {
         dims: &Dims,
     ) -> Result<wgpu::SubmissionIndex> {
         let commands = &self.recording.commands;
-        let dispatches = |range: &[Command]| range.iter().filter(|c| matches!(c, Command::Dispatch(_))).count();
-        let (first, own) = (dispatches(&commands[..part.start]), dispatches(&commands[part.clone()]));
+        let dispatches = |range: std::ops::Range<usize>| {
+            commands[range]
+                .iter()
+                .filter_map(|c| if let Command::Dispatch(dispatch) = c { Some(dispatch) } else { None })
+        };
+        let first = dispatches(0..part.start).count();
+        let own = dispatches(part.clone()).filter(|dispatch| dispatch.fitted(dims).1.count(dims) > 0).count();
         let submission = self.gpu.scoped("forward", || -> Result<wgpu::SubmissionIndex> {
             let mut encoder = self.gpu.device().create_command_encoder(&Default::default());
             self.encode(&mut encoder, workspace, &commands[part.clone()], first, dims)?;

@@ -27,6 +27,8 @@ pub enum Dim {
     Splits,
     /// Tiles times splits.
     Partials,
+    /// Tiles, where some sequence has several such pieces; else none.
+    Merges,
     /// Token ids that a repetition penalty looks at.
     Seen,
     /// Changes of rows.
@@ -75,6 +77,8 @@ impl Dims {
             Dim::Pages => self.pages,
             Dim::Splits => self.splits,
             Dim::Partials => self.tiles.saturating_mul(self.splits),
+            Dim::Merges if self.splits > 1 => self.tiles,
+            Dim::Merges => 0,
             Dim::Seen => self.seen,
             Dim::Changes => self.changes,
             Dim::Vectors => self.vectors,

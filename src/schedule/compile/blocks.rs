@@ -38,10 +38,10 @@ struct Sublayer<'a> {
 struct Rows {
     qkv: Slot,
     z: Slot,
-    /// The FFN's first product.
-    up: Slot,
-    /// What its last product reads.
+    /// What the FFN's last product reads.
     hidden: Slot,
+    /// Gates and what they let through, where the first product does not apply them.
+    gate_up: Slot,
     /// What a sublayer reads, or the normalised term that it adds.
     normed: Slot,
     term: Slot,
@@ -88,7 +88,7 @@ impl Recorder<'_> {
         if from >= tensors.blocks.len() {
             return; // nor are there buffers between kernels
         }
-        let mut rows = self.rows();
+        let mut rows = self.rows(tensors);
         for (l, block) in tensors.blocks.iter().enumerate().skip(from) {
             let spec = self.spec;
             let post_norm = spec.placement == Placement::Post;
@@ -146,7 +146,7 @@ impl Recorder<'_> {
     }
 
     /// The buffers between kernels that all blocks share.
-    fn rows(&mut self) -> Rows {
+    fn rows(&mut self, tensors: &Tensors) -> Rows {
         let spec = self.spec;
         let (d, width) = (spec.hidden_size, spec.num_attention_heads * spec.head_size);
         let asks = |kinds: &[Kind]| self.watch.points().any(|p| kinds.contains(&p.kind));
@@ -156,13 +156,15 @@ impl Recorder<'_> {
         let normalised_terms = matches!(spec.placement, Placement::Around | Placement::After);
         let qkv = self.scratch("qkv", spec.qkv_width(), Dim::Tokens);
         let z = self.scratch("z", width, Dim::Tokens);
-        let up = self.scratch("ffn", spec.intermediate_size * if spec.gated { 2 } else { 1 }, Dim::Tokens);
+        let wide = spec.intermediate_size;
+        let hidden = self.scratch("ffn", wide, Dim::Tokens);
+        let gate_apart = spec.gated && !tensors.blocks.iter().all(|block| block.up.gates(spec.activation));
         Rows {
             qkv,
             z,
-            up,
+            hidden,
             // what a model or a recording does not need is never bound
-            hidden: if spec.gated { self.scratch("gated", spec.intermediate_size, Dim::Tokens) } else { up },
+            gate_up: if gate_apart { self.scratch("gate and up", 2 * wide, Dim::Tokens) } else { z },
             normed: if spec.placement == Placement::Post { z } else { self.scratch("normed", d, Dim::Tokens) },
             term: if terms || normalised_terms { self.scratch("term", d, Dim::Tokens) } else { z },
             partial: if self.purpose.steps() {
@@ -228,7 +230,9 @@ impl Recorder<'_> {
         if self.edits(l, Kind::Pattern) {
             self.push(AttentionMix { heads, pattern: rows.pattern, z: rows.z }.dispatch());
         } else if self.purpose.steps() {
-            self.push(AttentionSplit { heads, partial: rows.partial, reduce: self.choices.reduce }.dispatch());
+            self.push(
+                AttentionSplit { heads, partial: rows.partial, z: rows.z, reduce: self.choices.reduce }.dispatch(),
+            );
             self.push(AttentionMerge { heads, partial: rows.partial, z: rows.z }.dispatch());
         } else {
             let stored = tensors.blocks[l].qkv.weight.chunks.first().map_or(WeightType::F32, |chunk| chunk.weight_type);
@@ -351,14 +355,19 @@ impl Recorder<'_> {
     /// The FFN up to its last product's input.
     fn mlp(&mut self, block: &Block, input: Slot, rows: &Rows) -> Slot {
         let spec = self.spec;
-        if !spec.gated {
-            self.linear(&block.up, input, MatMul::TOKENS, spec.activation, Output::Store(rows.up));
-            return rows.up;
+        let Rows { hidden, gate_up, .. } = *rows;
+        let apart = spec.gated && !block.up.gates(spec.activation);
+        let (activation, output) = match (spec.gated, apart) {
+            (_, true) => (Activation::None, Output::Store(gate_up)),
+            (true, false) => (spec.activation, Output::Gate(hidden)),
+            (false, false) => (spec.activation, Output::Store(hidden)),
+        };
+        self.linear(&block.up, input, MatMul::TOKENS, activation, output);
+        if apart {
+            let columns = spec.intermediate_size;
+            self.push(Gate { activation: spec.activation, gate_up, output: hidden, columns }.dispatch());
         }
-        self.linear(&block.up, input, MatMul::TOKENS, Activation::None, Output::Store(rows.up));
-        let (gate_up, output, columns) = (rows.up, rows.hidden, spec.intermediate_size);
-        self.push(Gate { activation: spec.activation, gate_up, output, columns }.dispatch());
-        rows.hidden
+        hidden
     }
 
     /// The pattern of a block, of queries and keys: attention itself stores none.

@@ -71,7 +71,7 @@ impl Recorder<'_> {
                 bias: bias.get(i).copied(),
                 activation,
                 output,
-                out_columns: weight.rows,
+                out_columns: if let Output::Gate(_) = output { weight.rows / 2 } else { weight.rows },
                 out_first: chunk.first_row,
             };
             self.push(if self.purpose.steps() { self.step(product) } else { product.fitted() });
