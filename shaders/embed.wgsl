@@ -6,6 +6,7 @@
 struct Params {
     tokens: u32,
     columns: u32,
+    stride4: u32,   // vec4s from one row of the word table to the next
     first_row: u32, // of this chunk of the word table
     rows: u32,      // in this chunk
     scale: f32,     // of the word
@@ -39,7 +40,7 @@ fn embed(
         return;
     }
     let quad = index % quads;
-    let word = weight4(row * quads + quad);
+    let word = weight4(row * params.stride4 + quad);
     for (var i = 0u; i < 4u; i++) {
         let column = quad * 4u + i;
         if (column < params.columns) {

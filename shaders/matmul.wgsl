@@ -6,7 +6,8 @@ struct Params {
     rows: u32,        // M
     columns: u32,     // N of this chunk of the weight
     depth: u32,       // K
-    depth4: u32,      // vec4s in a row of the weight, which is padded with zeros
+    depth4: u32,      // vec4s of that, the last padded with zeros
+    stride4: u32,     // vec4s from one row of the weight to the next
     out_columns: u32, // of a row of the output
     out_first: u32,   // column of the output at which this chunk begins
 }

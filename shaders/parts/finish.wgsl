@@ -10,7 +10,7 @@ override GATED: bool = false;
 // Where a column's row begins in the weight; columns beyond the last are the last.
 fn line_of(column: u32) -> u32 {
     let own = min(column, params.columns - 1u);
-    return select(own, own / 2u + (own & 1u) * (params.columns / 2u), GATED) * params.depth4;
+    return select(own, own / 2u + (own & 1u) * (params.columns / 2u), GATED) * params.stride4;
 }
 
 fn finish4(row: u32, column: u32, sums: vec4<f32>) {

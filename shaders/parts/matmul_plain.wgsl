@@ -13,7 +13,7 @@ fn tile(group: u32, lane: u32) {
     var sum = 0.0;
     for (var k = 0u; k < params.depth4; k++) {
         let a = row4(row, k);
-        let w = weight4(column * params.depth4 + k);
+        let w = weight4(column * params.stride4 + k);
         sum = fma(a.x, w.x, sum);
         sum = fma(a.y, w.y, sum);
         sum = fma(a.z, w.z, sum);

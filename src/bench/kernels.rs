@@ -134,7 +134,7 @@ impl List<'_> {
     /// Rows of a weight's chunk, so that it can be bound.
     fn chunk(&self, weight_type: WeightType, depth: usize) -> usize {
         let most = self.capabilities.limits.max_storage_buffer_binding_size.min(1 << 30) as usize - 4096;
-        (most / weight_type.row_bytes(depth)).max(1)
+        (most / weight_type.row_bytes(weight_type.stride(depth))).max(1)
     }
 
     /// A product `[M, N, K]` with many rows: of each form, or of the tile that a model would take.

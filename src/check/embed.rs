@@ -12,7 +12,7 @@ pub fn plans() -> Vec<Plan> {
     let mut plans = Vec::new();
     for weight in WeightType::ALL {
         let widths: &[usize] = match weight.block().elements {
-            1 => &[1, 3, 4, 30, 130, 384],
+            1 => &[1, 3, 4, 30, 130, 512],
             32 => &[32, 96, 384],
             _ => &[256, 768],
         };

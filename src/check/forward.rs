@@ -2,10 +2,10 @@
 
 use super::random::{Random, bytes, stored_values, widen};
 use crate::files::Pooling;
+use crate::kernels::WeightType;
 use crate::kernels::attention::{Heads, RelativeBias};
 use crate::kernels::matmul::Activation;
 use crate::kernels::rope;
-use crate::kernels::{WeightType, padded};
 use crate::model::{
     Block, Chunk, Dense, Linear, LogitHead, MaskedHead, Matrix, Norm, NormKind, Placement, Positions, QkNorm, Rope,
     Scaling, Spec, Tensors, Transform,
@@ -50,8 +50,14 @@ impl Builder<'_> {
 
     fn matrix(&mut self, rows: usize, columns: usize) -> Matrix {
         let weight_type = self.weight_type;
-        let fitting = |most: usize| most / weight_type.row_bytes(padded(columns));
+        let fitting = |most: usize| most / weight_type.row_bytes(weight_type.stride(columns));
         let step = self.most_bytes.map_or(rows.div_ceil(2), fitting).clamp(1, rows);
+        self.chunked(rows, columns, step)
+    }
+
+    /// In chunks of so many rows.
+    fn chunked(&mut self, rows: usize, columns: usize, step: usize) -> Matrix {
+        let weight_type = self.weight_type;
         let ranges = (0..rows).step_by(step).map(|first| (first, step.min(rows - first)));
         let chunks = ranges.map(|(first_row, rows)| {
             let (weight, _) = self.random.weight(rows, columns, weight_type);
@@ -102,6 +108,16 @@ impl Builder<'_> {
         Dense { linear: self.linear(d / 2, 2 * d, true), activation: Activation::Tanh }
     }
 
+    /// The FFN's first matrix; where a product can apply its gates, in one chunk.
+    fn up(&mut self, spec: &Spec) -> Linear {
+        let (rows, d) = (spec.intermediate_size * if spec.gated { 2 } else { 1 }, spec.hidden_size);
+        if !spec.gated || spec.biases.mlp || self.most_bytes.is_some() {
+            return self.linear(rows, d, spec.biases.mlp);
+        }
+        let weight = self.chunked(rows, d, rows);
+        Linear { weight, bias: Vec::new() }
+    }
+
     fn block(&mut self, spec: &Spec, l: usize) -> Block {
         let (d, ffn, z) = (spec.hidden_size, spec.intermediate_size, spec.num_attention_heads * spec.head_size);
         let (before, after) = match spec.placement {
@@ -122,7 +138,7 @@ impl Builder<'_> {
             o: self.linear(d, z, spec.biases.o),
             attention_post_norm: after.then(|| self.norm(spec)),
             mlp_norm: before.then(|| self.norm(spec)),
-            up: self.linear(ffn * if spec.gated { 2 } else { 1 }, d, spec.biases.mlp),
+            up: self.up(spec),
             down: self.linear(d, ffn, spec.biases.mlp),
             mlp_post_norm: after.then(|| self.norm(spec)),
         }

@@ -5,8 +5,8 @@ use half::bf16;
 use super::random::{Random, bytes, widen};
 use super::rig::POISON;
 use super::{Contents, Inputs, Plan, Size, tokens};
+use crate::kernels::WeightType;
 use crate::kernels::matmul::{Activation, Form, MatMul, Output};
-use crate::kernels::{WeightType, padded};
 use crate::reference;
 use crate::schedule::{Dispatch, Slot};
 
@@ -20,7 +20,7 @@ const SHAPES: [(usize, usize, usize); 14] = [
     (8, 32, 16),
     (9, 65, 17),
     (33, 7, 36),
-    (64, 64, 64),
+    (64, 64, 512),
     (65, 66, 20),
     (70, 130, 3),
     (16, 384, 384),
@@ -308,7 +308,7 @@ impl Maker {
         let poison = POISON.to_le_bytes().repeat(m * n);
         let out = self.output().1;
         let mut contents = Contents::from([(Slot::Scratch(0), bytes(&rows)), (out, poison.clone()), (PLAIN, poison)]);
-        let row_bytes = self.weight_type.row_bytes(padded(k));
+        let row_bytes = self.weight_type.row_bytes(self.weight_type.stride(k));
         for product in self.products(n, k) {
             let mut chunk = stored[product.out_first * row_bytes..][..product.columns * row_bytes].to_vec();
             chunk.resize(chunk.len().next_multiple_of(16), 0xa5);

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use crate::kernels::{WeightType, padded};
+use crate::kernels::WeightType;
 use crate::reference::dequantised;
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
@@ -62,7 +62,7 @@ impl Random {
         }
         let (mut bytes, mut values) = (Vec::new(), Vec::new());
         for _ in 0..rows {
-            for c in 0..padded(columns) {
+            for c in 0..weight_type.stride(columns) {
                 let value = if c < columns { self.uniform() } else { 0.0 };
                 let kept = match weight_type {
                     WeightType::F32 => {
@@ -129,7 +129,7 @@ pub fn stored_values(weight_type: WeightType, bytes: &[u8], rows: usize, columns
     };
     let size = weight_type.block().bytes;
     let row = |row: &[u8]| row.chunks_exact(size).take(columns).map(value).collect::<Vec<_>>();
-    bytes.chunks_exact(size * padded(columns)).take(rows).flat_map(row).collect()
+    bytes.chunks_exact(size * weight_type.stride(columns)).take(rows).flat_map(row).collect()
 }
 
 /// The same values in f64.

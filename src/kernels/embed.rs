@@ -8,7 +8,7 @@ pub const KERNEL: Kernel = Kernel {
     name: "embed",
     token_local: true,
     variants,
-    params: &[("tokens", U32), ("columns", U32), ("first_row", U32), ("rows", U32), ("scale", F32)],
+    params: &[("tokens", U32), ("columns", U32), ("stride4", U32), ("first_row", U32), ("rows", U32), ("scale", F32)],
 };
 
 /// One dispatch: the tokens whose ids lie in one chunk of the word table.
@@ -16,7 +16,7 @@ pub const KERNEL: Kernel = Kernel {
 pub struct Embed {
     /// How the word table is stored.
     pub weight: WeightType,
-    /// The chunk of the word table, `[rows, padded(columns)]`.
+    /// The chunk of the word table, `[rows, stride(columns)]`.
     pub words: Slot,
     /// First row of the chunk.
     pub first_row: usize,
@@ -58,6 +58,7 @@ impl Embed {
             params: vec![
                 Word::Extent(Extent::new(1, Dim::Tokens)),
                 Word::U32(self.columns as u32),
+                Word::U32((self.weight.stride(self.columns) / 4) as u32),
                 Word::U32(self.first_row as u32),
                 Word::U32(self.rows as u32),
                 Word::F32(self.scale),

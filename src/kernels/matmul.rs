@@ -16,6 +16,7 @@ pub const KERNEL: Kernel = Kernel {
         ("columns", U32),
         ("depth", U32),
         ("depth4", U32),
+        ("stride4", U32),
         ("out_columns", U32),
         ("out_first", U32),
     ],
@@ -208,7 +209,7 @@ pub struct MatMul {
     pub input: Slot,
     /// Rows (M).
     pub rows: Extent,
-    /// The chunk of the weight, `[columns, padded(depth)]`.
+    /// The chunk of the weight, `[columns, stride(depth)]`.
     pub weight: Slot,
     /// Rows of the chunk, which are columns of the output (N).
     pub columns: usize,
@@ -357,6 +358,7 @@ impl MatMul {
                 Word::U32(self.columns as u32),
                 Word::U32(self.depth as u32),
                 Word::U32((padded(self.depth) / 4) as u32),
+                Word::U32((self.weight_type.stride(self.depth) / 4) as u32),
                 Word::U32(self.out_columns as u32),
                 Word::U32(self.out_first as u32),
             ],

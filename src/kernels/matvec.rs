@@ -79,7 +79,7 @@ pub struct MatVec {
     pub input: Slot,
     /// Rows (M).
     pub rows: Extent,
-    /// The chunk of the weight, `[columns, padded(depth)]`.
+    /// The chunk of the weight, `[columns, stride(depth)]`.
     pub weight: Slot,
     /// Rows of the chunk, which are columns of the output (N).
     pub columns: usize,
@@ -124,6 +124,7 @@ impl MatVec {
                 Word::U32(self.columns as u32),
                 Word::U32(self.depth as u32),
                 Word::U32((padded(self.depth) / 4) as u32),
+                Word::U32((self.weight_type.stride(self.depth) / 4) as u32),
                 Word::U32(self.out_columns as u32),
                 Word::U32(self.out_first as u32),
             ],

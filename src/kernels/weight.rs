@@ -66,6 +66,15 @@ impl WeightType {
         elements / self.block().elements * self.block().bytes
     }
 
+    /// Elements from one row of so many columns to the next: the columns padded with zeros to a multiple of 4, so that rows are
+    /// read as vec4s, and by another 64 bytes where rows were multiples of 1 KiB: such rows meet in a few sets of a CPU's cache,
+    /// where those that a tile reads together drive each other out. Rows of quantised weights are whole blocks, and need none.
+    pub const fn stride(self, columns: usize) -> usize {
+        let columns = if self.quantised() { columns } else { padded(columns) };
+        let meet = !self.quantised() && self.row_bytes(columns).is_multiple_of(1024);
+        if meet { columns + 64 / self.block().bytes } else { columns }
+    }
+
     /// Whether elements share scales.
     pub const fn quantised(self) -> bool {
         self.block().elements > 1
@@ -126,8 +135,7 @@ impl WeightType {
     }
 }
 
-/// Elements of a weight's row as stored: padded with zeros to a multiple of 4, so that rows are read as vec4s. Rows of
-/// quantised weights are whole blocks, and need none.
-pub fn padded(columns: usize) -> usize {
+/// Elements of a row that are multiplied: its columns and zeros, to a multiple of 4.
+pub const fn padded(columns: usize) -> usize {
     columns.next_multiple_of(4)
 }

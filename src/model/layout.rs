@@ -11,7 +11,8 @@ use crate::kernels::attention::RelativeBias;
 use crate::kernels::matmul::Activation;
 use crate::schedule::Slot;
 
-/// A matrix on the GPU: rows of [`padded`](crate::kernels::padded) columns, in as many buffers as the binding limit asks for.
+/// A matrix on the GPU: rows that are [`stride`](WeightType::stride) elements apart, in as many buffers as the
+/// binding limit asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrix {
     /// Rows.

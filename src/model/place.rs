@@ -8,9 +8,9 @@ use super::spec::{LmHead, MaskedHead, NormKind, Placement, Positions, QkNorm, Re
 use super::weights::Dtype;
 use crate::error::{Error, Result};
 use crate::files::{DenseConfig, Element, Source, Stored};
+use crate::kernels::WeightType;
 use crate::kernels::attention::RelativeBias;
 use crate::kernels::matmul::Activation;
-use crate::kernels::{WeightType, padded};
 use crate::schedule::Slot;
 
 pub(super) struct Builder<'a> {
@@ -116,7 +116,7 @@ impl<'a> Builder<'a> {
         let weight_type = |part: &Part| dtype.of(stored(part));
         for run in parts.chunk_by(|a, b| weight_type(a) == weight_type(b)) {
             let weight_type = weight_type(&run[0]);
-            let row_bytes = weight_type.row_bytes(padded(columns)) as u64;
+            let row_bytes = weight_type.row_bytes(weight_type.stride(columns)) as u64;
             // a multiple of 64 rows, so that no tile of a product straddles two chunks needlessly
             let most = match (self.limit / row_bytes) as usize {
                 few @ 0..64 => few.max(1),
@@ -125,7 +125,7 @@ impl<'a> Builder<'a> {
             let rows: usize = run.iter().map(|part| part.rows).sum();
             for first in (0..rows).step_by(most) {
                 let count = most.min(rows - first);
-                let slot = self.push(slice_parts(run, first, count), columns, padded(columns), weight_type);
+                let slot = self.push(slice_parts(run, first, count), columns, weight_type.stride(columns), weight_type);
                 if let Some(parameter) = self.parameters.last_mut() {
                     parameter.change = change;
                 }

@@ -11,7 +11,7 @@ use crate::kernels::gate::Gate;
 use crate::kernels::matmul::{Form, MatMul, Output};
 use crate::kernels::residual_add::ResidualAdd;
 use crate::kernels::softmax::Softmax;
-use crate::kernels::{Reduce, Rows, WeightType, padded};
+use crate::kernels::{Reduce, Rows, WeightType};
 use crate::schedule::{Batch, Dim, Dispatch, Extent, Slot};
 
 /// The most runs of a case; each is a submission of its own.
@@ -82,7 +82,7 @@ impl<'a> Kernels<'a> {
         [m, k, n]: [usize; 3],
         weight_type: WeightType,
     ) -> Step<Vec<f32>> {
-        let weight = resize_rows(weight, k, padded(k));
+        let weight = resize_rows(weight, k, weight_type.stride(k));
         let stored = match weight_type {
             WeightType::F16 => weight.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect(),
             WeightType::Bf16 => weight.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),

@@ -58,7 +58,7 @@ fn main() -> Result<()> {
 /// the products, with the way back of the last one, counts as theirs.
 fn products(gpu: &Gpu, factors: &Factors, times: usize) -> Result<(Program, Batch)> {
     let Factors { m, n, k, .. } = *factors;
-    let weights: Arc<[wgpu::Buffer]> = Arc::new([buffer(gpu, &factors.left), buffer(gpu, &factors.right_transposed())]);
+    let weights: Arc<[wgpu::Buffer]> = Arc::new([buffer(gpu, &stored(&factors.left, k)), buffer(gpu, &stored(&factors.right_transposed(), k))]);
     let embed = Embed {
         weight: WeightType::F32,
         words: Slot::Weight(0),
@@ -100,6 +100,12 @@ fn products(gpu: &Gpu, factors: &Factors, times: usize) -> Result<(Program, Batc
     let mut batch = Batch::new(recording.tile);
     batch.push((0..m as u32).map(|row| (row, 0, 0)), 0);
     Ok((Program::new(gpu, recording, weights)?, batch))
+}
+
+/// Rows of so many columns as weights lie on the GPU.
+fn stored(values: &[f32], columns: usize) -> Vec<f32> {
+    let zeros = vec![0.0; WeightType::F32.stride(columns) - columns];
+    values.chunks(columns).flat_map(|row| [row, &zeros].concat()).collect()
 }
 
 fn buffer(gpu: &Gpu, values: &[f32]) -> wgpu::Buffer {
