@@ -7,12 +7,13 @@ use super::shapes::SHAPES;
 use crate::check::attention::Shape as Heads;
 use crate::check::softmax;
 use crate::check::{Plan, attention, attention_merge, attention_scores, attention_split, embed, gate, kv_store};
-use crate::check::{l2_normalize, layer_norm, matmul, matvec, pool, residual_add, rms_norm, rope, sample, soft_cap};
+use crate::check::{l2_normalize, layer_norm, matmul, pool, residual_add, rms_norm, rope, sample, soft_cap};
 use crate::files::Pooling;
 use crate::gpu::Capabilities;
 use crate::kernels::attention as fused;
 use crate::kernels::kv_store::KvStore;
-use crate::kernels::matmul::MatMul;
+use crate::kernels::matmul::{MatMul, Product};
+use crate::kernels::matvec::MatVec;
 use crate::kernels::rope::Rope;
 use crate::kernels::{Reduce, Rows, WeightType};
 use crate::kernels::{matmul as product, matvec as few};
@@ -144,8 +145,8 @@ impl List<'_> {
         let dims = Dims { tokens: if self.full { 0 } else { m as u32 }, ..Dims::default() };
         for &weight_type in types.iter().filter(|t| k.is_multiple_of(t.block().elements)) {
             for &form in &forms {
-                let dispatch = move |product: &MatMul| {
-                    let dispatch = MatMul { form, ..*product }.fitted();
+                let dispatch = move |product: &Product| {
+                    let dispatch = MatMul { form, product: *product }.fitted();
                     let (variant, grid) = dispatch.fitted(&dims);
                     Dispatch { variant: variant.clone(), grid, tilings: Vec::new(), ..dispatch }
                 };
@@ -160,7 +161,7 @@ impl List<'_> {
         let forms = if self.full { few::Form::ALL.to_vec() } else { vec![self.choices().matvec] };
         for &weight_type in types.iter().filter(|t| k.is_multiple_of(t.block().elements)) {
             for &form in &forms {
-                let dispatch = move |product: &MatMul| matvec::few(form, product).dispatch();
+                let dispatch = move |product: &Product| MatVec { form, product: *product }.dispatch();
                 let plan = matmul::timed("matvec", (m, n, k), weight_type, self.chunk(weight_type, k), &dispatch);
                 self.push(model, plan, &[m, n, k], weight_type.name(), Unit::Gbytes);
             }

@@ -6,7 +6,7 @@ use super::random::{Random, bytes, widen};
 use super::rig::POISON;
 use super::{Contents, Inputs, Plan, Size, tokens};
 use crate::kernels::WeightType;
-use crate::kernels::matmul::{Activation, Form, MatMul, Output};
+use crate::kernels::matmul::{Activation, Form, MatMul, Output, Product};
 use crate::reference;
 use crate::schedule::{Dispatch, Slot};
 
@@ -56,15 +56,20 @@ pub fn plans() -> Vec<Plan> {
     for weight_type in WeightType::ALL {
         let depths: &[usize] = if weight_type.quantised() { &[256, 512] } else { &[4, 7, 13, 384] };
         for (&depth, (m, n)) in depths.iter().zip(QUANTISED.into_iter().rev()) {
-            plans.push(Maker::plain(weight_type).plan("matmul", (m, n, depth), &MatMul::plainest));
+            plans.push(Maker::plain(weight_type).plan("matmul", (m, n, depth), &plainest));
         }
     }
     plans
 }
 
+/// A product by the plainest kernel.
+fn plainest(product: &Product) -> Dispatch {
+    MatMul { form: Form::Register, product: *product }.plainest()
+}
+
 /// Cases of one form; without those that another one takes where it is chosen.
 fn form_plans(form: Form) -> Vec<Plan> {
-    let dispatch = move |product: &MatMul| MatMul { form, ..*product }.dispatch();
+    let dispatch = move |product: &Product| MatMul { form, product: *product }.dispatch();
     // the epilogue and the weight's type are parts that know nothing of each other, and drivers take long to compile some forms
     let crossed: &[_] = match form {
         Form::Register | Form::Subgroup | Form::Wide | Form::Workgroup => &[WeightType::F32, WeightType::F16],
@@ -98,7 +103,7 @@ pub(super) fn plans_of(
     real: &[Typed],
     large: &[Typed],
     crossed: &[WeightType],
-    dispatch: &dyn Fn(&MatMul) -> Dispatch,
+    dispatch: &dyn Fn(&Product) -> Dispatch,
 ) -> Vec<Plan> {
     let mut plans = Vec::new();
     let mut push = |maker: Maker, shape| {
@@ -167,7 +172,7 @@ pub(crate) fn timed(
     shape: (usize, usize, usize),
     weight_type: WeightType,
     chunk: usize,
-    dispatch: &dyn Fn(&MatMul) -> Dispatch,
+    dispatch: &dyn Fn(&Product) -> Dispatch,
 ) -> Plan {
     Maker { chunk, ..Maker::plain(weight_type) }.large(kernel, shape, dispatch)
 }
@@ -196,7 +201,7 @@ impl Maker {
         Maker { weight_type, bias: false, activation, add: false, gate: false, chunk: 0, magnitudes }
     }
 
-    fn plan(self, kernel: &'static str, shape: (usize, usize, usize), dispatch: &dyn Fn(&MatMul) -> Dispatch) -> Plan {
+    fn plan(self, kernel: &'static str, shape: (usize, usize, usize), dispatch: &dyn Fn(&Product) -> Dispatch) -> Plan {
         let (m, n, k) = shape;
         let dispatches = self.products(n, k).map(|product| dispatch(&product)).collect();
         let mut name = format!("[{m},{k}]x[{k},{n}] in chunks of {}", self.step(n));
@@ -208,10 +213,15 @@ impl Maker {
     }
 
     /// A large one: the reference for some elements, and for all the plainest kernel.
-    fn large(self, kernel: &'static str, shape: (usize, usize, usize), dispatch: &dyn Fn(&MatMul) -> Dispatch) -> Plan {
+    fn large(
+        self,
+        kernel: &'static str,
+        shape: (usize, usize, usize),
+        dispatch: &dyn Fn(&Product) -> Dispatch,
+    ) -> Plan {
         let (m, n, k) = shape;
         let mut dispatches: Vec<_> = self.products(n, k).map(|product| dispatch(&product)).collect();
-        let plain = |product: MatMul| MatMul { output: Output::Store(PLAIN), ..product }.plainest();
+        let plain = |product| plainest(&Product { output: Output::Store(PLAIN), ..product });
         dispatches.extend(self.products(n, k).map(plain));
         let token_rows = vec![(Slot::Scratch(0), k), (self.output().1, n)];
         let name = format!("[{m},{k}]x[{k},{n}], {} elements and the plainest kernel", SAMPLED);
@@ -237,10 +247,9 @@ impl Maker {
     }
 
     /// One product for each chunk of the weight.
-    fn products(self, n: usize, k: usize) -> impl Iterator<Item = MatMul> {
+    fn products(self, n: usize, k: usize) -> impl Iterator<Item = Product> {
         let step = self.step(n);
-        (0..n).step_by(step).enumerate().map(move |(i, out_first)| MatMul {
-            form: Form::Register,
+        (0..n).step_by(step).enumerate().map(move |(i, out_first)| Product {
             weight_type: self.weight_type,
             input: Slot::Scratch(0),
             rows: MatMul::TOKENS,

@@ -3,7 +3,7 @@
 use super::Plan;
 use super::matmul::{Typed, plans_of};
 use crate::kernels::WeightType;
-use crate::kernels::matmul::MatMul;
+use crate::kernels::matmul::Product;
 use crate::kernels::matvec::{Form, MatVec};
 
 /// M, N, K: one row and several, around every edge of what a workgroup takes and of its lanes, and a model's.
@@ -46,29 +46,11 @@ pub fn plans() -> Vec<Plan> {
         Form::Wide => &[WeightType::F16],
         Form::Depth => &[WeightType::F32, WeightType::F16],
     };
-    let product = |form| move |product: &MatMul| few(form, product).dispatch();
+    let product = |form| move |product: &Product| MatVec { form, product: *product }.dispatch();
     let of = |form: Form| {
         // without those that another form takes where this one is chosen
         let own = move |plan: &Plan| plan.label().starts_with(&format!("matvec[{},", form.name()));
         plans_of("matvec", &SHAPES, &REAL, &LARGE, crossed(form), &product(form)).into_iter().filter(own)
     };
     Form::ALL.into_iter().flat_map(of).collect()
-}
-
-pub(crate) fn few(form: Form, product: &MatMul) -> MatVec {
-    let MatMul {
-        weight_type,
-        input,
-        rows,
-        weight,
-        columns,
-        depth,
-        bias,
-        activation,
-        output,
-        out_columns,
-        out_first,
-        ..
-    } = *product;
-    MatVec { form, weight_type, input, rows, weight, columns, depth, bias, activation, output, out_columns, out_first }
 }

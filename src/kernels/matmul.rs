@@ -2,25 +2,14 @@
 //! the residual stream in its epilogue.
 
 pub use super::activation::Activation;
-use super::{COOPERATION, HANDED, Kernel, Load, Needs, ParamType::U32, Variant, WIDE, WeightType, padded, read, write};
+use super::product::{Epilogue, Loads, PARAMS, product_variant, product_variants};
+pub use super::product::{Output, Product};
+use super::{COOPERATION, HANDED, Kernel, Load, Needs, Variant, WIDE, WeightType};
 use crate::gpu::{AdapterClass, Capabilities};
-use crate::schedule::{Dim, Dispatch, Extent, Grid, Slot, Tiling, Word, Work};
+use crate::schedule::{Dim, Dispatch, Extent, Tiling};
 
 /// Inventory entry.
-pub const KERNEL: Kernel = Kernel {
-    name: "matmul",
-    token_local: true,
-    variants,
-    params: &[
-        ("rows", U32),
-        ("columns", U32),
-        ("depth", U32),
-        ("depth4", U32),
-        ("stride4", U32),
-        ("out_columns", U32),
-        ("out_first", U32),
-    ],
-};
+pub const KERNEL: Kernel = Kernel { name: "matmul", token_local: true, variants, params: PARAMS };
 
 /// How the product is tiled. All forms but those of cooperative matrices sum in the same order and agree bit for bit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,78 +145,7 @@ const BUSY: u64 = 48;
 /// Rows from which on a tile of 32 is faster than one of 16, however many of them it wastes. Measured.
 const MANY: u64 = 81;
 
-/// Where the product goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Written to a buffer.
-    Store(Slot),
-    /// Added into the residual stream.
-    AddToStream,
-    /// Columns are gates and, in the second half, what they let through: activation(gate) · other is written to a buffer of
-    /// half as many columns. Without bias, and the weight is one chunk.
-    Gate(Slot),
-}
-
-impl Output {
-    /// Where it goes, and how.
-    pub(super) fn slot(self) -> (Slot, End) {
-        match self {
-            Output::Store(slot) => (slot, End::Store),
-            Output::AddToStream => (Slot::Stream, End::Add),
-            Output::Gate(slot) => (slot, End::Gate),
-        }
-    }
-}
-
-/// [`Output`], wherever that is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    Store,
-    Add,
-    Gate,
-}
-
-impl End {
-    /// What labels end with.
-    fn tag(self) -> &'static str {
-        match self {
-            End::Store => "",
-            End::Add => "add",
-            End::Gate => "gate",
-        }
-    }
-}
-
-/// One product with one chunk of a weight.
-#[derive(Clone, Copy, Debug)]
-pub struct MatMul {
-    /// How it is tiled.
-    pub form: Form,
-    /// How the weight is stored.
-    pub weight_type: WeightType,
-    /// f32 `[rows, depth]`.
-    pub input: Slot,
-    /// Rows (M).
-    pub rows: Extent,
-    /// The chunk of the weight, `[columns, stride(depth)]`.
-    pub weight: Slot,
-    /// Rows of the chunk, which are columns of the output (N).
-    pub columns: usize,
-    /// Columns of the weight (K).
-    pub depth: usize,
-    /// f32 `[columns]`, of the chunk.
-    pub bias: Option<Slot>,
-    /// Applied after the bias.
-    pub activation: Activation,
-    /// Where the product goes.
-    pub output: Output,
-    /// Columns of the whole output.
-    pub out_columns: usize,
-    /// The chunk's first column in the output.
-    pub out_first: usize,
-}
-
-fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, end: End) -> Variant {
+fn variant(form: Form, weight: WeightType, load: Load, epilogue: Epilogue) -> Variant {
     let part = match form {
         Form::Register => "matmul_register",
         Form::Subgroup | Form::Wide => "matmul_subgroup",
@@ -239,7 +157,7 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         Form::Cooperative16 => "matmul_cooperative16",
     };
     let loads = Loads::of(form.needs() == WIDE, weight, load);
-    let mut variant = product_variant("matmul", (part, form.name()), loads, bias, activation, end);
+    let mut variant = product_variant("matmul", (part, form.name()), loads, epilogue);
     if form.cooperates() {
         variant.parts.extend(["powers", "matmul_cooperative"]);
         variant.constants.push(("WEIGHT_SCALED", (weight != WeightType::F16).into()));
@@ -248,58 +166,6 @@ fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: A
         variant.parts.push("sums16");
     }
     Variant { needs: form.needs(), ..variant }
-}
-
-/// How a product loads its weight and its rows.
-pub(super) struct Loads {
-    parts: Vec<&'static str>,
-    tags: [&'static str; 2],
-}
-
-impl Loads {
-    /// `wide` as words of 64 bits, which takes rows that are read as vec4s.
-    pub fn of(wide: bool, weight: WeightType, load: Load) -> Self {
-        let rows = match load {
-            Load::Vec4 if wide => "rows_wide",
-            Load::Vec4 => "rows_vec4",
-            Load::Scalar => "rows_scalar",
-        };
-        let weights = if wide { weight.wide_parts() } else { weight.parts() };
-        Loads { parts: [&[rows], weights].concat(), tags: [weight.name(), load.tag()] }
-    }
-}
-
-/// A variant of `matmul` or `matvec`, by the part and the tag of its form.
-pub(super) fn product_variant(
-    kernel: &'static str,
-    (form_part, form_tag): (&'static str, &str),
-    loads: Loads,
-    bias: bool,
-    activation: Activation,
-    end: End,
-) -> Variant {
-    let [weight, load] = loads.tags;
-    let tags = [form_tag, weight, load, if bias { "bias" } else { "" }, activation.tag(), end.tag()];
-    Variant {
-        parts: [
-            &["tanh", "activation", form_part],
-            &*loads.parts,
-            &["finish", if end == End::Add { "out_add" } else { "out_store" }],
-        ]
-        .concat(),
-        constants: vec![
-            ("ACTIVATION", activation as u32),
-            ("HAS_BIAS", bias.into()),
-            ("GATED", (end == End::Gate).into()),
-        ],
-        bindings: vec![
-            read("rows"),
-            read("weight"),
-            read("bias"),
-            write(if end == End::Add { "stream" } else { "output" }),
-        ],
-        ..Variant::new(kernel, &tags)
-    }
 }
 
 fn variants() -> Vec<Variant> {
@@ -312,71 +178,34 @@ fn variants() -> Vec<Variant> {
 
 /// The plainest kernel: what checks compare large outputs with. No model runs it.
 fn plainest(weight: WeightType, load: Load) -> Variant {
-    product_variant(
-        "matmul",
-        ("matmul_plain", "plain"),
-        Loads::of(false, weight, load),
-        false,
-        Activation::None,
-        End::Store,
-    )
+    product_variant("matmul", ("matmul_plain", "plain"), Loads::of(false, weight, load), Epilogue::NONE)
 }
 
-/// Every combination that a product's dispatch may choose.
-pub(super) fn product_variants<F: Copy>(
-    forms: &[F],
-    exists: fn(F, WeightType, Load) -> bool,
-    variant: fn(F, WeightType, Load, bool, Activation, End) -> Variant,
-) -> Vec<Variant> {
-    let mut all = Vec::new();
-    for &form in forms {
-        for weight in WeightType::ALL {
-            for &load in weight.loads().iter().filter(|load| exists(form, weight, **load)) {
-                for bias in [false, true] {
-                    all.push(variant(form, weight, load, bias, Activation::None, End::Add));
-                    let stored = weight.activations(bias).iter();
-                    all.extend(stored.map(|&a| variant(form, weight, load, bias, a, End::Store)));
-                }
-                all.extend(Activation::GATES.map(|a| variant(form, weight, load, false, a, End::Gate)));
-            }
-        }
-    }
-    all
+/// One product.
+#[derive(Clone, Copy, Debug)]
+pub struct MatMul {
+    /// How it is tiled.
+    pub form: Form,
+    /// Of what.
+    pub product: Product,
 }
 
 impl MatMul {
+    /// The form that it takes.
+    fn form(&self) -> Form {
+        self.form.of(self.product.weight_type, self.product.load())
+    }
+
     /// The dispatch.
     pub fn dispatch(&self) -> Dispatch {
-        let (output, end) = self.output.slot();
-        let load = Load::choose(&[self.depth]);
-        let form = self.form.of(self.weight_type, load);
-        let (tall, wide) = form.tile();
-        Dispatch {
-            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, end),
-            params: vec![
-                Word::Extent(self.rows),
-                Word::U32(self.columns as u32),
-                Word::U32(self.depth as u32),
-                Word::U32((padded(self.depth) / 4) as u32),
-                Word::U32((self.weight_type.stride(self.depth) / 4) as u32),
-                Word::U32(self.out_columns as u32),
-                Word::U32(self.out_first as u32),
-            ],
-            bindings: vec![self.input, self.weight, self.bias.unwrap_or(self.weight), output],
-            grid: Grid { times: (self.columns as u64).div_ceil(wide), ..Grid::new(self.rows, tall) },
-            work: Work {
-                flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
-                dim: self.rows.dim,
-            },
-            tilings: Vec::new(),
-        }
+        let (form, product) = (self.form(), &self.product);
+        product.dispatch(variant(form, product.weight_type, product.load(), product.epilogue()), form.tile())
     }
 
     /// The same dispatch; that of [`Form::Workgroup`] with the tiles of 16 × 32 and 128 × 128 for batches of few rows and of
     /// many, that of [`Form::Wide`] with the tile of 32 × 32 for many.
     pub fn fitted(&self) -> Dispatch {
         let own = self.dispatch();
-        let form = self.form.of(self.weight_type, Load::choose(&[self.depth]));
         let tiling = |form, sizes| {
             let Dispatch { variant, grid, .. } = MatMul { form, ..*self }.dispatch();
             Tiling { sizes, variant, grid }
@@ -384,10 +213,10 @@ impl MatMul {
         // a larger tile, from so many of them and of rows on
         let larger = |form: Form, enough: u64, least: u64| {
             let (tall, wide) = form.tile();
-            let high = enough.div_ceil((self.columns as u64).div_ceil(wide));
+            let high = enough.div_ceil((self.product.columns as u64).div_ceil(wide));
             tiling(form, least.max(tall * (high - 1) + 1)..=u64::MAX)
         };
-        let tilings = match (form, Load::choose(&[self.depth])) {
+        let tilings = match (self.form(), self.product.load()) {
             (Form::Workgroup, Load::Vec4) => vec![tiling(Form::Skinny, 1..=FEW), larger(Form::Large, ENOUGH, 1)],
             (Form::Wide, Load::Vec4) => vec![larger(Form::Tall, BUSY, MANY)],
             _ => Vec::new(),
@@ -397,12 +226,8 @@ impl MatMul {
 
     /// The same product by the plainest kernel, an invocation for each output, without bias and activation.
     pub(crate) fn plainest(&self) -> Dispatch {
-        let plain = MatMul { bias: None, activation: Activation::None, ..*self };
-        Dispatch {
-            variant: plainest(self.weight_type, Load::choose(&[self.depth])),
-            grid: Grid { times: (self.columns as u64).div_ceil(64), ..Grid::new(self.rows, 1) },
-            ..plain.dispatch()
-        }
+        let plain = Product { bias: None, activation: Activation::None, ..self.product };
+        plain.dispatch(plainest(plain.weight_type, plain.load()), (1, 64))
     }
 
     /// Rows that are one for each token.
@@ -414,11 +239,10 @@ impl MatMul {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::Dims;
+    use crate::schedule::{Dims, Slot};
 
     fn labels(form: Form, weight_type: WeightType, depth: usize, columns: usize) -> Vec<(u32, String, u64)> {
-        let product = MatMul {
-            form,
+        let product = Product {
             weight_type,
             input: Slot::Scratch(0),
             rows: MatMul::TOKENS,
@@ -431,7 +255,7 @@ mod tests {
             out_columns: columns,
             out_first: 0,
         };
-        let dispatch = product.fitted();
+        let dispatch = MatMul { form, product }.fitted();
         let batch = |tokens| {
             let dims = Dims { tokens, ..Dims::default() };
             let (variant, grid) = dispatch.fitted(&dims);

@@ -1,10 +1,11 @@
 //! Host half of `shaders/matvec.wgsl`: the product of a decode step, of few rows with a stored weight. It takes what
 //! `matmul` takes; a row's bits are the same whatever the other rows are, and however many.
 
-use super::matmul::{self, Activation, End, Loads, Output, product_variant, product_variants};
-use super::{Kernel, Load, Needs, Variant, WeightType, padded};
+use super::matmul;
+use super::product::{Epilogue, Loads, Product, product_variant, product_variants};
+use super::{Kernel, Load, Needs, Variant, WeightType};
 use crate::gpu::{AdapterClass, Capabilities};
-use crate::schedule::{Dispatch, Extent, Grid, Slot, Word, Work};
+use crate::schedule::Dispatch;
 
 /// Inventory entry.
 pub const KERNEL: Kernel = Kernel { name: "matvec", variants, ..matmul::KERNEL };
@@ -68,42 +69,22 @@ impl Form {
     }
 }
 
-/// One product with one chunk of a weight, as [`MatMul`](super::matmul::MatMul) has it.
+/// One product, of few rows.
 #[derive(Clone, Copy, Debug)]
 pub struct MatVec {
     /// How it is summed.
     pub form: Form,
-    /// How the weight is stored.
-    pub weight_type: WeightType,
-    /// f32 `[rows, depth]`.
-    pub input: Slot,
-    /// Rows (M).
-    pub rows: Extent,
-    /// The chunk of the weight, `[columns, stride(depth)]`.
-    pub weight: Slot,
-    /// Rows of the chunk, which are columns of the output (N).
-    pub columns: usize,
-    /// Columns of the weight (K).
-    pub depth: usize,
-    /// f32 `[columns]`, of the chunk.
-    pub bias: Option<Slot>,
-    /// Applied after the bias.
-    pub activation: Activation,
-    /// Where the product goes.
-    pub output: Output,
-    /// Columns of the whole output.
-    pub out_columns: usize,
-    /// The chunk's first column in the output.
-    pub out_first: usize,
+    /// Of what.
+    pub product: Product,
 }
 
-fn variant(form: Form, weight: WeightType, load: Load, bias: bool, activation: Activation, end: End) -> Variant {
+fn variant(form: Form, weight: WeightType, load: Load, epilogue: Epilogue) -> Variant {
     let part = match form {
         Form::Columns | Form::Wide => "matvec_columns",
         Form::Depth => "matvec_depth",
     };
     let loads = Loads::of(form == Form::Wide, weight, load);
-    Variant { needs: form.needs(), ..product_variant("matvec", (part, form.name()), loads, bias, activation, end) }
+    Variant { needs: form.needs(), ..product_variant("matvec", (part, form.name()), loads, epilogue) }
 }
 
 fn variants() -> Vec<Variant> {
@@ -113,28 +94,8 @@ fn variants() -> Vec<Variant> {
 impl MatVec {
     /// The dispatch.
     pub fn dispatch(&self) -> Dispatch {
-        let (output, end) = self.output.slot();
-        let load = Load::choose(&[self.depth]);
-        let form = self.form.of(load);
-        let (tall, wide) = form.tile();
-        Dispatch {
-            variant: variant(form, self.weight_type, load, self.bias.is_some(), self.activation, end),
-            params: vec![
-                Word::Extent(self.rows),
-                Word::U32(self.columns as u32),
-                Word::U32(self.depth as u32),
-                Word::U32((padded(self.depth) / 4) as u32),
-                Word::U32((self.weight_type.stride(self.depth) / 4) as u32),
-                Word::U32(self.out_columns as u32),
-                Word::U32(self.out_first as u32),
-            ],
-            bindings: vec![self.input, self.weight, self.bias.unwrap_or(self.weight), output],
-            grid: Grid { times: (self.columns as u64).div_ceil(wide), ..Grid::new(self.rows, tall) },
-            work: Work {
-                flops: 2.0 * self.rows.times as f64 * self.columns as f64 * self.depth as f64,
-                dim: self.rows.dim,
-            },
-            tilings: Vec::new(),
-        }
+        let product = &self.product;
+        let form = self.form.of(product.load());
+        product.dispatch(variant(form, product.weight_type, product.load(), product.epilogue()), form.tile())
     }
 }

@@ -17,6 +17,7 @@ pub mod logit_stats;
 pub mod matmul;
 pub mod matvec;
 pub mod pool;
+mod product;
 pub mod residual_add;
 pub mod rms_norm;
 pub mod rope;

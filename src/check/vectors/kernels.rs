@@ -8,7 +8,7 @@ use crate::check::rig::{Contents, Outputs, POISON, run_dispatches};
 use crate::gpu::Gpu;
 use crate::kernels::activation::Activation;
 use crate::kernels::gate::Gate;
-use crate::kernels::matmul::{Form, MatMul, Output};
+use crate::kernels::matmul::{Form, MatMul, Output, Product};
 use crate::kernels::residual_add::ResidualAdd;
 use crate::kernels::softmax::Softmax;
 use crate::kernels::{Reduce, Rows, WeightType};
@@ -88,8 +88,8 @@ impl<'a> Kernels<'a> {
             WeightType::Bf16 => weight.iter().flat_map(|x| half::bf16::from_f32(*x).to_le_bytes()).collect(),
             _ => bytes(&weight),
         };
-        let product = MatMul {
-            form: Form::choose(self.gpu.capabilities()),
+        let form = Form::choose(self.gpu.capabilities());
+        let product = Product {
             weight_type,
             input: Slot::Scratch(0),
             rows: Extent::new(m as u64, Dim::One),
@@ -107,7 +107,7 @@ impl<'a> Kernels<'a> {
             (Slot::Weight(0), stored),
             (Slot::Scratch(1), poison(m * n)),
         ]);
-        self.run_for(Slot::Scratch(1), &[product.dispatch()], &Batch::new(1), contents)
+        self.run_for(Slot::Scratch(1), &[MatMul { form, product }.dispatch()], &Batch::new(1), contents)
     }
 
     /// The sums of two lists of the same length.

@@ -2,11 +2,11 @@
 
 use super::Recorder;
 use crate::kernels::layer_norm::{self, LayerNorm};
-use crate::kernels::matmul::{Activation, MatMul, Output};
+use crate::kernels::matmul::{Activation, MatMul, Output, Product};
 use crate::kernels::matvec::MatVec;
 use crate::kernels::rms_norm::RmsNorm;
 use crate::model::{Linear, Norm, NormKind};
-use crate::schedule::recording::{Dispatch, Slot};
+use crate::schedule::recording::Slot;
 use crate::schedule::sizes::Extent;
 
 impl Recorder<'_> {
@@ -60,8 +60,7 @@ impl Recorder<'_> {
     pub fn linear(&mut self, linear: &Linear, input: Slot, rows: Extent, activation: Activation, output: Output) {
         let Linear { weight, bias } = linear;
         for (i, chunk) in weight.chunks.iter().enumerate() {
-            let product = MatMul {
-                form: self.choices.matmul,
+            let product = Product {
                 weight_type: chunk.weight_type,
                 input,
                 rows,
@@ -74,30 +73,11 @@ impl Recorder<'_> {
                 out_columns: if let Output::Gate(_) = output { weight.rows / 2 } else { weight.rows },
                 out_first: chunk.first_row,
             };
-            self.push(if self.purpose.steps() { self.step(product) } else { product.fitted() });
+            self.push(if self.purpose.steps() {
+                MatVec { form: self.choices.matvec, product }.dispatch()
+            } else {
+                MatMul { form: self.choices.matmul, product }.fitted()
+            });
         }
-    }
-
-    /// The same product for the few rows of a decode step.
-    fn step(&self, product: MatMul) -> Dispatch {
-        let MatMul { form: _, weight_type, input, rows, weight, columns, depth, bias, activation, output, .. } =
-            product;
-        let (out_columns, out_first) = (product.out_columns, product.out_first);
-        let form = self.choices.matvec;
-        MatVec {
-            form,
-            weight_type,
-            input,
-            rows,
-            weight,
-            columns,
-            depth,
-            bias,
-            activation,
-            output,
-            out_columns,
-            out_first,
-        }
-        .dispatch()
     }
 }

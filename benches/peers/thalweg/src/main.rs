@@ -9,7 +9,7 @@ use peers_common::{Answer, Factors, Request, each, serve};
 use thalweg::kernels::WeightType;
 use thalweg::kernels::activation::Activation;
 use thalweg::kernels::embed::Embed;
-use thalweg::kernels::matmul::{MatMul, Output};
+use thalweg::kernels::matmul::{MatMul, Output, Product};
 use thalweg::schedule::{Batch, Bounds, Choices, Command, Dim, Extent, Program, Recording, Scratch, Slot};
 use thalweg::{Dtype, Encoder, Gpu, GpuOptions, LoadOptions};
 use wgpu::BufferUsages;
@@ -69,8 +69,8 @@ fn products(gpu: &Gpu, factors: &Factors, times: usize) -> Result<(Program, Batc
         types: None,
         scale: 1.0,
     };
-    let product = MatMul {
-        form: Choices::of(gpu.capabilities()).matmul,
+    let form = Choices::of(gpu.capabilities()).matmul;
+    let product = Product {
         weight_type: WeightType::F32,
         input: Slot::Stream,
         rows: MatMul::TOKENS,
@@ -85,7 +85,7 @@ fn products(gpu: &Gpu, factors: &Factors, times: usize) -> Result<(Program, Batc
     };
     let mut commands = vec![Command::Dispatch(embed.dispatch())];
     for _ in 0..times {
-        commands.extend([Command::Dispatch(product.dispatch()), Command::Boundary]);
+        commands.extend([Command::Dispatch(MatMul { form, product }.dispatch()), Command::Boundary]);
     }
     let size = Extent::new(n as u64, Dim::Tokens);
     let recording = Recording {
