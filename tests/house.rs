@@ -37,7 +37,7 @@ fn every_kernel_has_its_namesakes() {
         stems(folder, "rs").into_iter().filter(|stem| !others.contains(&stem.as_str())).collect()
     };
     assert_eq!(stems("shaders", "wgsl"), inventory, "shaders/");
-    assert_eq!(without("src/kernels", &["mod", "link", "activation", "weight"]), inventory, "src/kernels/");
+    assert_eq!(without("src/kernels", &["mod", "link", "activation", "product", "weight"]), inventory, "src/kernels/");
     assert_eq!(without("src/reference", &["mod", "quant"]), inventory, "src/reference/");
     let (kernels_share, models) = (["mod", "case", "random", "rig"], ["decomposed", "forward", "models", "pieces"]);
     let runner = ["expected", "invariants", "inventory", "report", "runner", "self_check"];
@@ -291,8 +291,9 @@ fn mutants_fit_the_tree_and_leave_no_kernel_out() {
         files.insert(file.clone());
     }
     // the benchmark's own probes are verified by itself, and no check runs them
-    let shaders = SOURCES.iter().filter(|(stem, _)| !stem.starts_with("bench/"));
-    let shaders = shaders.map(|(stem, _)| format!("shaders/{stem}.wgsl"));
+    let probes: BTreeSet<_> = PROBES.iter().flat_map(|probe| (probe.variants)()).flat_map(|v| v.parts).collect();
+    let probed = |stem: &str| stem.starts_with("bench/") || probes.iter().any(|part| stem == format!("parts/{part}"));
+    let shaders = SOURCES.iter().filter(|(stem, _)| !probed(stem)).map(|(stem, _)| format!("shaders/{stem}.wgsl"));
     // no driver that runs mutants has matrices of this size
     let shaders = shaders.filter(|file| !file.ends_with("_cooperative16.wgsl"));
     let hosts = KERNELS.iter().map(|kernel| format!("src/kernels/{}.rs", kernel.name));

@@ -1,5 +1,5 @@
-// The rate of f32 fma: eight chains of vec4s an invocation, that depend on nothing but themselves. x becomes shift - x
-// again and again, an odd number of times, so that the outcome is known exactly.
+// The rate of fma in f32 or f16, whichever Real is: eight chains of vec4s an invocation, that depend on nothing but
+// themselves. x becomes shift - x again and again, an odd number of times, so that the outcome is known exactly.
 
 struct Params {
     // an odd number
@@ -15,15 +15,15 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;
 
 @compute @workgroup_size(64)
-fn fma_f32(
+fn fma_rate(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let start = f32(starts[lane]);
-    let factor = vec4<f32>(f32(params.factor));
-    let shift = vec4<f32>(f32(params.shift));
-    var a = vec4<f32>(start, start + 1, start + 2, start + 3);
+    let start = Real(starts[lane]);
+    let factor = vec4<Real>(Real(params.factor));
+    let shift = vec4<Real>(Real(params.shift));
+    var a = vec4<Real>(start, start + 1, start + 2, start + 3);
     var b = a + 4;
     var c = a + 8;
     var d = a + 12;

@@ -1,6 +1,8 @@
-// The rate of cooperative matrices of 16 × 16: eight chains of products a subgroup, that depend on nothing but
+// The rate of cooperative matrices of SIDE × SIDE: eight chains of products a subgroup, that depend on nothing but
 // themselves. Each sum begins with a number of its own and grows by the same whole numbers, so that the outcome is
 // known exactly.
+
+const SIZE = SIDE * SIDE;
 
 struct Params {
     loops: u32,
@@ -11,19 +13,19 @@ struct Params {
 @group(0) @binding(1) var<storage, read> starts: array<f32>;
 @group(0) @binding(2) var<storage, read_write> sums: array<f32>;
 
-var<workgroup> ones: array<f16, 256>;
-// a matrix of each subgroup, of which there are at most 8
-var<workgroup> drain: array<f32, 2048>;
+var<workgroup> ones: array<f16, SIDE * SIDE>;
+// a matrix of each subgroup, which has as many invocations as a matrix has rows
+var<workgroup> drain: array<f32, 128u * SIDE>;
 var<workgroup> tickets: atomic<u32>;
 
 @compute @workgroup_size(128)
-fn matrix16(
+fn matrix_rate(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    for (var i = lane; i < 256u; i += 128u) {
-        ones[i] = f16(starts[256u + i]);
+    for (var i = lane; i < SIZE; i += 128u) {
+        ones[i] = f16(starts[SIZE + i]);
     }
     if (lane == 0u) {
         atomicStore(&tickets, 0u);
@@ -33,19 +35,19 @@ fn matrix16(
     if (subgroupExclusiveAdd(1u) == 0u) {
         drawn = atomicAdd(&tickets, 1u);
     }
-    let own = subgroupBroadcastFirst(drawn) * 256u;
+    let own = subgroupBroadcastFirst(drawn) * SIZE;
     workgroupBarrier();
-    let end = atomicLoad(&tickets) * 256u;
-    let x = coopLoadT<coop_mat16x16<f16, A>>(&ones[0], 16u);
-    let y = coopLoad<coop_mat16x16<f16, B>>(&ones[0], 16u);
-    var a = coopLoadT<coop_mat16x16<f32, C>>(&starts[0u], 16u);
-    var b = coopLoadT<coop_mat16x16<f32, C>>(&starts[256u], 16u);
-    var c = coopLoadT<coop_mat16x16<f32, C>>(&starts[512u], 16u);
-    var d = coopLoadT<coop_mat16x16<f32, C>>(&starts[768u], 16u);
-    var e = coopLoadT<coop_mat16x16<f32, C>>(&starts[1024u], 16u);
-    var f = coopLoadT<coop_mat16x16<f32, C>>(&starts[1280u], 16u);
-    var g = coopLoadT<coop_mat16x16<f32, C>>(&starts[1536u], 16u);
-    var h = coopLoadT<coop_mat16x16<f32, C>>(&starts[1792u], 16u);
+    let end = atomicLoad(&tickets) * SIZE;
+    let x = coopLoadT<Left>(&ones[0], SIDE);
+    let y = coopLoad<Right>(&ones[0], SIDE);
+    var a = coopLoadT<Sum>(&starts[0u * SIZE], SIDE);
+    var b = coopLoadT<Sum>(&starts[1u * SIZE], SIDE);
+    var c = coopLoadT<Sum>(&starts[2u * SIZE], SIDE);
+    var d = coopLoadT<Sum>(&starts[3u * SIZE], SIDE);
+    var e = coopLoadT<Sum>(&starts[4u * SIZE], SIDE);
+    var f = coopLoadT<Sum>(&starts[5u * SIZE], SIDE);
+    var g = coopLoadT<Sum>(&starts[6u * SIZE], SIDE);
+    var h = coopLoadT<Sum>(&starts[7u * SIZE], SIDE);
     for (var i = 0u; i < params.loops; i++) {
         a = coopMultiplyAdd(x, y, a);
         b = coopMultiplyAdd(x, y, b);
@@ -65,21 +67,21 @@ fn matrix16(
         h = coopMultiplyAdd(x, y, h);
     }
     var total = 0.0;
-    coopStoreT(a, &drain[own], 16u);
+    coopStoreT(a, &drain[own], SIDE);
     total += drained(lane, end);
-    coopStoreT(b, &drain[own], 16u);
+    coopStoreT(b, &drain[own], SIDE);
     total += drained(lane, end);
-    coopStoreT(c, &drain[own], 16u);
+    coopStoreT(c, &drain[own], SIDE);
     total += drained(lane, end);
-    coopStoreT(d, &drain[own], 16u);
+    coopStoreT(d, &drain[own], SIDE);
     total += drained(lane, end);
-    coopStoreT(e, &drain[own], 16u);
+    coopStoreT(e, &drain[own], SIDE);
     total += drained(lane, end);
-    coopStoreT(f, &drain[own], 16u);
+    coopStoreT(f, &drain[own], SIDE);
     total += drained(lane, end);
-    coopStoreT(g, &drain[own], 16u);
+    coopStoreT(g, &drain[own], SIDE);
     total += drained(lane, end);
-    coopStoreT(h, &drain[own], 16u);
+    coopStoreT(h, &drain[own], SIDE);
     total += drained(lane, end);
     sums[128u * (group.x + group.y * groups.x) + lane] = total;
 }

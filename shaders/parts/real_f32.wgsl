@@ -1,0 +1,3 @@
+// What the probe of fma computes with.
+
+alias Real = f32;
