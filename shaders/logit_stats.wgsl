@@ -14,9 +14,6 @@ struct Params {
 
 override LANES: u32 = 256u;
 
-const LARGEST = 0x7e800000u;  // 2^126
-const NOTHING = 0x7f000000u;  // 2^127: no number that a row can give, and an ordinary float
-const LEAST = -3.4e38;
 const NO_ID = 16777216u;      // 2^24: ids are below it, so that floats hold them
 const LIKELIEST = 0xffffffffu; // instead of a token: the other row's likeliest
 const FIRST = 7u;             // words in front of the likeliest tokens
@@ -29,15 +26,6 @@ const FIRST = 7u;             // words in front of the likeliest tokens
 struct Best {
     value: f32,
     id: u32,
-}
-
-fn is_number(bits: u32) -> bool {
-    return (bits & 0x7fffffffu) < LARGEST;
-}
-
-// The logit, and 0 for what is no number.
-fn value_of(bits: u32) -> f32 {
-    return bitcast<f32>(select(0u, bits, is_number(bits)));
 }
 
 fn larger(own: Best, value: f32, id: u32) -> Best {
@@ -62,20 +50,6 @@ fn divergence(d: f32, log_q: f32, log_p: f32) -> f32 {
         return q * d * d * (0.5 - d * (1.0 / 6.0 - d * (1.0 / 24.0 - d * far)));
     }
     return exp(log_p) - q + q * d;
-}
-
-// log(1 + rest), also where 1 + rest would be 1: 2 artanh(rest / (2 + rest)) by its series.
-fn log_of_one_and(rest: f32) -> f32 {
-    if (rest < 0.5) {
-        let z = rest / (2.0 + rest);
-        let t = z * z;
-        return 2.0 * z * (1.0 + t * (1.0 / 3.0 + t * (1.0 / 5.0 + t * (1.0 / 7.0 + t * (1.0 / 9.0)))));
-    }
-    return log(1.0 + rest);
-}
-
-fn number(value: f32, there: bool) -> u32 {
-    return select(NOTHING, bitcast<u32>(value), there);
 }
 
 @compute @workgroup_size(LANES)

@@ -72,6 +72,7 @@ sources![
     "parts/heads_vec4",
     "parts/keys_paged",
     "parts/keys_rows",
+    "parts/logits",
     "parts/matmul_cooperative",
     "parts/matmul_cooperative16",
     "parts/matmul_cooperative8",

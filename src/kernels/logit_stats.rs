@@ -43,6 +43,7 @@ pub const fn words(top: usize) -> usize {
 
 fn variant(reduce: Reduce) -> Variant {
     let mut variant = Variant {
+        parts: vec!["logits"],
         constants: vec![("LANES", 256)],
         bindings: vec![read("readings"), read("logits"), write("stats")],
         ..Variant::new("logit_stats", &[reduce.tag()])

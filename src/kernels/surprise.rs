@@ -22,6 +22,7 @@ pub struct Surprise {
 
 fn variant(reduce: Reduce) -> Variant {
     let mut variant = Variant {
+        parts: vec!["logits"],
         constants: vec![("LANES", 64)],
         bindings: vec![read("readings"), read("logits"), write("surprises")],
         ..Variant::new("surprise", &[reduce.tag()])
