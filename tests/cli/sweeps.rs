@@ -48,6 +48,31 @@ fn ablation() {
     fails(&["--by", "resample", "--other", "a"], 4, &["8 tokens"]);
 }
 
+/// What a component's removal comes to is a file that can be given again, alone or beside others, here and to other commands.
+#[test]
+fn ablations_as_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join("edits").join(name).to_str().unwrap().to_string();
+    let ablate = ["stream", "ablate", "The vector is stored on the", "--json"];
+    let more = ["--components", "heads,block,mlp_skip", "--by", "mean", "--save-edits", &path("")];
+    let found = run(&[&ablate[..], &more[..]].concat()).ok().json();
+    assert_eq!(fs::read_dir(path("")).unwrap().count(), 6 * (8 + 2));
+    let files = ["block5.head7.json", "block0.block.json", "block3.mlp_skip.json"].map(path);
+    let again: Vec<&str> = files.iter().flat_map(|file| ["--edits", file]).collect();
+    let again = run(&[&ablate[..], &again].concat()).ok().json();
+    assert_eq!(again[0]["clean"], found[0]["clean"]);
+    for (i, number) in [5 * 10 + 7, 8, 3 * 10 + 9].into_iter().enumerate() {
+        let (run, component) = (&again[0]["edits"][i], &found[0]["components"][number]);
+        assert_eq!((&run["file"], &run["value"]), (&files[i].as_str().into(), &component["value"]));
+        assert_ne!(run["change"], 0.0);
+    }
+    let table = run(&["stream", "ablate", ablate[2], "--edits", &files[1]]).ok().stdout;
+    assert!(table.lines().last().unwrap().ends_with("block0.block.json"), "{table}");
+    run(&["generate", "--prompt", ablate[2], "--max-tokens", "2", "--edits", &files[1]]).ok();
+    assert_eq!(run(&["stream", "ablate", ablate[2], "--edits", &files[0], "--by", "zero"]).code, 2);
+    run(&["stream", "ablate", ablate[2], "--edits", &path("none.json")]).fails(4, &["none.json"]);
+}
+
 #[test]
 fn encoders_by_their_cosine() {
     let bert = model("bert_odd");
