@@ -17,6 +17,8 @@ cargo test
 for example in stream_table edits lens attribute measure ablate patch steer report; do
     cargo run --quiet --example "$example"
 done
+# fails where the collapse does not show
+cargo run --quiet --example rank_collapse
 
 # the example server is built here only, and driven by OpenAI's own client
 cargo clippy -p thalweg-serve --all-targets -- -D warnings

@@ -5,7 +5,7 @@ mod common;
 use common::{GPU, bits, fixtures, relative};
 use thalweg::schedule::{Dims, Purpose, Watch};
 use thalweg::stream::{Kind, Look, Point, Probe, Seen, Summary, Tap, Trace};
-use thalweg::{Error, Gpu, GpuOptions, LoadOptions, Model};
+use thalweg::{Decoder, Encoder, Error, Gpu, GpuOptions, LoadOptions, Model, SessionOptions};
 
 const IDS: [u32; 9] = [3, 1, 4, 1, 5, 9, 2, 6, 5];
 const MODELS: [&str; 4] = ["decoders/llama_gqa", "decoders/gemma2_odd", "decoders/gpt2_odd", "models/bert_odd"];
@@ -206,6 +206,55 @@ fn same_summary(found: &Summary, shape: [usize; 2], rows: &[Vec<f32>], top: usiz
         places.extend(order[..top].iter().map(|&place| place as u32));
     }
     assert_eq!((bits(&found.top.data), &found.places), (bits(&values), &places), "{told}");
+}
+
+/// A forward that nobody watches has the same dispatches and the same bits whether others are watched or not, and those of the
+/// encoder or decoder that has no instruments.
+#[test]
+fn taps_that_are_off_cost_nothing() {
+    let gpu = Gpu::new_blocking(GpuOptions::default()).unwrap();
+    for name in MODELS {
+        let model = Model::load_blocking(&gpu, fixtures(name), LoadOptions::default()).unwrap();
+        let purpose = model.head().map_or(Purpose::Score, |head| Purpose::Embed(head.clone()));
+        let run = |watch: Watch| {
+            let probe = pollster::block_on(Probe::new(&model, &purpose, watch)).unwrap();
+            let before = gpu.counts();
+            let seen = probe.run_blocking(&TEXTS.map(Look::new)).unwrap();
+            let (after, outputs) = (gpu.counts(), seen.iter().map(|seen| bits(&seen.output)).collect::<Vec<_>>());
+            let dispatches = after.dispatches - before.dispatches;
+            let labels = probe.program().recording().dispatches().map(|dispatch| dispatch.variant.label.clone());
+            let labels: Vec<_> = labels.collect();
+            assert_eq!(dispatches, labels.len() as u64, "{name}");
+            (dispatches, after.submissions - before.submissions, after.readbacks - before.readbacks, labels, outputs)
+        };
+        let plain = run(Watch::default());
+        assert_eq!((plain.1, plain.2), (1, 1), "{name}: one submission, one readback");
+        let watched = run(Watch::taps(&everything(&model)));
+        assert!(watched.0 > plain.0 && watched.4 == plain.4, "{name}: {} and {} dispatches", watched.0, plain.0);
+        assert_eq!(run(Watch::default()), plain, "{name}");
+        if model.head().is_some() {
+            let encoder = Encoder::load_blocking(&gpu, fixtures(name)).unwrap();
+            let own = encoder.program().recording().dispatches().map(|dispatch| dispatch.variant.label.clone());
+            assert_eq!(own.collect::<Vec<_>>(), plain.3, "{name}");
+            continue;
+        }
+        let decoder = Decoder::load_blocking(&gpu, fixtures(name)).unwrap();
+        let steps = |taps: &[Point]| {
+            let taps = taps.iter().map(Tap::from).collect::<Vec<_>>();
+            let options = SessionOptions { ignore_eos: true, taps: taps.into(), ..Default::default() };
+            let mut session = decoder.session(options).unwrap();
+            session.prefill_blocking(&IDS).unwrap();
+            session.next_token_blocking().unwrap();
+            let before = gpu.counts().dispatches;
+            session.next_token_blocking().unwrap();
+            (gpu.counts().dispatches - before, session.tokens().to_vec())
+        };
+        let (own, plain) = (decoder.decode_program().recording().dispatches().count() as u64, steps(&[]));
+        let watched = steps(&everything(&model));
+        assert_eq!((plain.0, &plain.1), (own, &watched.1), "{name}");
+        assert!(watched.0 > own, "{name}: {} and {own} dispatches a step", watched.0);
+        assert_eq!(steps(&[]), plain, "{name}");
+    }
 }
 
 /// What is held is what would have come back, in a buffer that a host can use.

@@ -58,6 +58,11 @@ pub fn checks() -> Vec<Check> {
         all.push(piece("encoder", "vectors, alone and in batches", STREAM, form, 4, weight_type, vectors));
         all.push(piece("encoder", "taps and forms change no bit", 0.0, form, 4, weight_type, taps));
     }
+    for weight_type in [F16, Q8_0, Q4K] {
+        all.push(piece("decoder", "parts sum to the stream", PARTS, qwen3, 3, weight_type, |gpu, random, model, _| {
+            parts(gpu, random, model)
+        }));
+    }
     for (form, weight_type) in [(masked_bert as fn(usize) -> Spec, F32), (masked_bert, F16), (masked_modernbert, F32)] {
         all.push(points("encoder", form, 2, weight_type));
     }
