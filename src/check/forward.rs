@@ -108,14 +108,14 @@ impl Builder<'_> {
         Dense { linear: self.linear(d / 2, 2 * d, true), activation: Activation::Tanh }
     }
 
-    /// The FFN's first matrix; where a product can apply its gates, in one chunk.
+    /// The FFN's first matrix: of decoders with gates in one chunk, so that products apply them where there are no biases.
     fn up(&mut self, spec: &Spec) -> Linear {
         let (rows, d) = (spec.intermediate_size * if spec.gated { 2 } else { 1 }, spec.hidden_size);
-        if !spec.gated || spec.biases.mlp || self.most_bytes.is_some() {
-            return self.linear(rows, d, spec.biases.mlp);
-        }
-        let weight = self.chunked(rows, d, rows);
-        Linear { weight, bias: Vec::new() }
+        let weight = match spec.gated && spec.is_decoder() && self.most_bytes.is_none() {
+            true => self.chunked(rows, d, rows),
+            false => self.matrix(rows, d),
+        };
+        self.biased(weight, spec.biases.mlp)
     }
 
     fn block(&mut self, spec: &Spec, l: usize) -> Block {
