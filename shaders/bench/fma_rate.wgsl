@@ -31,6 +31,7 @@ fn fma_rate(
     var f = a + 20;
     var g = a + 24;
     var h = a + 28;
+    // chain by chain, five turns in a function, is shorter and gives a quarter less in f16 on drivers for CPUs
     for (var i = 0u; i < params.loops; i++) {
         a = fma(a, factor, shift);
         b = fma(b, factor, shift);

@@ -1,6 +1,6 @@
 //! `thalweg bench`: how fast this machine's adapter is, and how near to its ceilings the engine comes.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use thalweg::bench::{self, Comparison, Format, Options, Report, Skipped, Suite};
 use thalweg::{Error, RUSTBOOK, find_model};
 
-use super::{Context, cold, progress, say};
+use super::{Context, cold, progress, say, writable};
 
 const NOTES: &str = "The ceilings of the device are measured first; every result is a share of the one that bounds it. \
 Nothing is printed as a number whose output was not verified beside a reference.
@@ -81,9 +81,7 @@ impl Bench {
         }
         // what cannot be compared or written is told before anything is measured
         let old = self.compare.as_deref().map(Comparison::open).transpose()?;
-        for path in [&self.out, &self.plot].into_iter().flatten() {
-            OpenOptions::new().append(true).create(true).open(path).map_err(|error| Error::io(path, error))?;
-        }
+        [&self.out, &self.plot].into_iter().flatten().try_for_each(|path| writable(path))?;
         let model = self.model.as_deref().map(find_model).transpose()?;
         let gpu = context.gpu()?;
         let options = Options {

@@ -11,7 +11,7 @@ use thalweg::check::{Expectation, Format, Machine, Report, Run, choose, inventor
 use thalweg::gpu::adapters;
 use thalweg::{AdapterChoice, Error, Gpu, GpuOptions};
 
-use super::{Context, Usage, progress};
+use super::{Context, Usage, progress, writable};
 
 const NOTES: &str = "Every check has a name, such as `layer_norm[subgroup] 7 rows of 384 around 0.5`. The same seed \
 and name give the same inputs, whatever else is run; without --seed every run has another. --adapter all checks every \
@@ -67,6 +67,7 @@ impl Check {
             return Ok(out.flush()?);
         }
         let formats: Vec<Format> = self.report.iter().map(|path| format(path)).collect::<Result<_>>()?;
+        self.report.iter().try_for_each(|path| writable(path))?;
         let expected = self.expectations()?;
         let seed = self.seed.unwrap_or_else(fresh_seed);
         let machines = machines(context)?;

@@ -15,6 +15,7 @@ mod quantize;
 mod search;
 mod stream;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -278,6 +279,14 @@ impl FromStr for Ids {
             .collect::<Result<_, _>>()
             .map(Ids)
     }
+}
+
+/// Says before long work, and not behind it, that what comes of it has no place. Leaves things as they were.
+fn writable(path: &Path) -> Result<()> {
+    let error = |error| Error::io(path, error);
+    let there = path.exists();
+    File::options().create(true).append(true).open(path).map_err(error)?;
+    Ok(if there { Ok(()) } else { std::fs::remove_file(path).map_err(error) }?)
 }
 
 /// `1 token`, `2 tokens`.

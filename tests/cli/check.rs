@@ -56,7 +56,9 @@ fn exit_codes() {
     run(&["check", "--filter", "nosuchcheck"]).fails(2, &["nosuchcheck", "--list"]);
     run(&with(&["--report", "report.txt"])).fails(2, &["report.txt", ".xml, .json, .tap"]);
     run(&with(&["--expect", "/nosuch/file.json"])).fails(4, &["/nosuch/file.json"]);
-    run(&with(&["--report", "/nosuch/folder/report.json"])).fails(4, &["/nosuch/folder/report.json"]);
+    // before anything else is done
+    let nowhere = "/nosuch/folder/report.json";
+    run(&["check", "--adapter", "nosuchname", "--report", nowhere]).fails(4, &[nowhere]);
     assert_eq!(run(&with(&["--seed", "x"])).code, 2);
     assert!(run(&with(&["--require-adapter"])).code == 0);
 }

@@ -176,6 +176,10 @@ fn report() {
     let refused = run(&["stream", "report", "--model", &super::decoder("llama_gqa"), "--ids", &ids, "--out", &out]);
     assert_eq!(refused.code, 4, "{}", refused.stderr);
     assert!(refused.stderr.contains("at most 256 tokens"), "{}", refused.stderr);
+    assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
+    // said before the model is looked for
+    let nowhere = "/nosuch/folder/a.html";
+    run(&["stream", "report", "--model", "/nosuch/model", "--ids", "1", "--out", nowhere]).fails(4, &[nowhere]);
 }
 
 /// The lens as JSON, whose numbers tests/lens.rs compares with Hugging Face's, and as a table.

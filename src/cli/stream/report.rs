@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use thalweg::Error;
 
-use super::super::{Context, count, progress};
+use super::super::{Context, count, progress, writable};
 use super::Subject;
 
 const NOTES: &str = "The page is one file that opens from disk and needs no network: the way of the stream as a river, the logit \
@@ -39,6 +39,7 @@ pub struct ReportCommand {
 
 impl ReportCommand {
     pub fn run(self, context: &Context) -> Result<()> {
+        [Some(&self.out), self.json.as_ref()].into_iter().flatten().try_for_each(|path| writable(path))?;
         let (model, ids) = self.subject.load(context)?;
         let bar = progress::counting("reading rows");
         let report = model.report_blocking(&ids, &progress::task(&bar, &context.cancel));
