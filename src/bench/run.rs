@@ -211,14 +211,20 @@ async fn verified(timer: &Timer<'_>, ceilings: &Ceilings, job: &Job, seed: u64) 
     let gpu = timer.gpu;
     fits(gpu, job)?;
     let case = job.plan.make(&mut Random::of(seed, &format!("{} {}", job.plan.label(), job.plan.shape)));
-    let found = outputs(gpu, &case, 1).await?;
+    let mut found = outputs(gpu, &case, 1).await?;
     let error = match case.judge(&found) {
         Ok(error) => error,
         Err(fault) => return Ok(Outcome::Wrong(fault.what)),
     };
-    // without what a case runs beside it, to compare with
+    // without what a case runs beside it, to compare with or to finish what this one began
     let label = job.plan.label();
-    let own: Vec<Dispatch> = case.dispatches.iter().filter(|d| d.variant.label == label).cloned().collect();
+    let (own, beside): (Vec<Dispatch>, Vec<Dispatch>) =
+        case.dispatches.iter().cloned().partition(|d| d.variant.label == label);
+    let others = |slot: Slot| beside.iter().any(|d| written(d).any(|w| w == slot));
+    found.retain(|slot, _| !others(*slot));
+    if !own.iter().flat_map(written).any(|slot| found.contains_key(&slot)) {
+        return Ok(Outcome::Wrong("nothing that it writes is left as it was written".into()));
+    }
     let rotation = Rotation::new(gpu, &case, &own).await?;
     if let Some(what) = rotation.differs(gpu, &found).await? {
         return Ok(Outcome::Wrong(what));
@@ -226,7 +232,7 @@ async fn verified(timer: &Timer<'_>, ceilings: &Ceilings, job: &Job, seed: u64) 
     let times = timer.time(&mut rotation.encoder()).await?;
     let dims = case.batch.dims();
     let flops: f64 = own.iter().map(|d| d.work.flops * f64::from(dims.get(d.work.dim))).sum();
-    let bytes = traffic(job, &case, &own);
+    let bytes = traffic(job, &case, &own, &others);
     let of = |seconds: f64| match job.unit {
         Unit::Gflops => flops / seconds / 1e9,
         Unit::Gbytes => bytes / seconds / 1e9,
@@ -293,8 +299,8 @@ fn fits(gpu: &Gpu, job: &Job) -> Result<()> {
     enough(gpu, 3 * stored + 12 * (n * k) as u64, 3 * stored)
 }
 
-/// Bytes that have to be moved: what is read, once, and what is written, once.
-fn traffic(job: &Job, case: &Case, dispatches: &[Dispatch]) -> f64 {
+/// Bytes that have to be moved: what is read, once, and what is written, once; `others` is what is written by others.
+fn traffic(job: &Job, case: &Case, dispatches: &[Dispatch], others: &dyn Fn(Slot) -> bool) -> f64 {
     let mut bytes = 0;
     for slot in bound(dispatches) {
         let all = case.contents_of(slot).len();
@@ -308,6 +314,7 @@ fn traffic(job: &Job, case: &Case, dispatches: &[Dispatch]) -> f64 {
             }
             // of the cache, what the tokens store
             ("kv_store", Slot::Cache(_)) => 8 * job.shape[0] * job.shape[2] * job.shape[3],
+            _ if others(slot) => 0,
             _ if read_and_written => 2 * all,
             _ => all,
         };

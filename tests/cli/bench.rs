@@ -1,5 +1,6 @@
 //! `thalweg bench`: its forms, what it compares, and its exit codes. Nothing here depends on how fast anything is.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -96,6 +97,24 @@ fn exit_codes() {
     {
         fs::write(&old, text).expect("a file");
         run(&with(&["--compare", old.to_str().expect("UTF-8")])).fails(4, &["old.json", what]);
+    }
+}
+
+/// What a kernel leaves for the next one to finish, as a step's attention does, is right as it is: each kernel that models of
+/// this suite run is measured, and the exit code is 0.
+#[test]
+fn every_kernel_is_right() {
+    let mut names = HashSet::new();
+    // one or the other is in each kernel's label, as in `kv_store` and `gate[silu]`, and in no model's name
+    for filter in ["[", "_"] {
+        let json = run(&["bench", "--filter", filter, "--format", "json"]).ok().stdout;
+        let value: Value = serde_json::from_str(&json).expect("one object");
+        assert_eq!(value["wrong"], serde_json::json!([]), "{value}");
+        let results = value["results"].as_array().expect("a list");
+        names.extend(results.iter().map(|result| result["name"].as_str().expect("a name").to_string()));
+    }
+    for name in ["matmul", "matvec", "attention", "attention_split", "layer_norm", "rms_norm", "kv_store", "gate"] {
+        assert!(names.contains(name), "{name}: {names:?}");
     }
 }
 
